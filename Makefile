@@ -1,0 +1,57 @@
+# Every target sets up what it needs in .venv by itself. Needs make and Python >= 3.11, nothing else.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+# One virtual environment and one machine under every target: side by side they would trip over each other.
+.NOTPARALLEL:
+.DELETE_ON_ERROR:
+.PHONY: help demo test check bench format clean
+
+help:
+	@echo 'make demo    cache the answers of a real neural network, restart, and see the hit rate'
+	@echo 'make test    every test'
+	@echo 'make check   lint, format, types, the order of the layers, the built wheel'
+	@echo 'make bench   the table of ratios against the peers (ARGS="--only hit" for some of its rows)'
+	@echo 'make format  put the sources in order'
+	@echo 'make clean   remove what the targets above have made'
+
+demo: $(VENV)/.demo
+	$(BIN)/python docs/examples/classify_stdlib.py $(ARGS)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_layers.py
+	$(BIN)/python tools/check_wheel.py
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m bench $(ARGS)
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	find kvstore tools tests docs -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "kvstore needs Python 3.11 or newer, and '$(PYTHON)' is not: say make PYTHON=python3.12, for one" >&2; exit 1; }
+	@rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.demo: $(VENV)/.python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@

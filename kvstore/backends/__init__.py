@@ -1,0 +1,53 @@
+"""Where bytes are kept: one protocol, one module per engine.
+
+``connect`` picks the engine that a location names. Nothing above this package knows which one it is.
+"""
+
+from __future__ import annotations
+
+import os
+
+from kvstore.backends.lmdb import LmdbBackend
+from kvstore.backends.protocol import (
+    OWN_SPACE,
+    Backend,
+    Durability,
+    FileUsage,
+    Options,
+    Reading,
+    Space,
+    Writing,
+)
+from kvstore.errors import KvstoreError
+
+__all__ = [
+    "OWN_SPACE",
+    "Backend",
+    "Durability",
+    "FileUsage",
+    "Options",
+    "Reading",
+    "Space",
+    "Writing",
+    "connect",
+    "identify",
+]
+
+
+def identify(location: str | os.PathLike[str]) -> str:
+    """The one name of what ``location`` points at, whichever way it is spelled: ``a.kv`` and ``./a.kv`` agree.
+
+    Raises ``KvstoreError`` for a URL of an engine that isn't there.
+    """
+    text = os.fspath(location)
+    if not isinstance(text, str):
+        raise TypeError(f"location must be a str or os.PathLike[str], not {type(text).__name__}")
+    scheme, separator, _ = text.partition("://")
+    if separator:
+        raise KvstoreError(f"no backend for {scheme}:// locations; give the path of a file")
+    return LmdbBackend.identify(text)
+
+
+def connect(identity: str, options: Options) -> Backend:
+    """Open what ``identify`` named."""
+    return LmdbBackend(identity, options)

@@ -1,0 +1,132 @@
+"""What each of LMDB's errors means to a user of the store.
+
+Keyed by class name, so that a class which some builds of the binding lack needs no special case, and so that this
+table needs no import of the binding. What is not in the table is judged by its error number.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Final, Protocol
+
+from kvstore.errors import (
+    KvstoreError,
+    ReadOnlyError,
+    StoreBusyError,
+    StoreClosedError,
+    StoreCorruptError,
+    StoreFormatError,
+    StoreFullError,
+    StoreIOError,
+    TransactionError,
+)
+
+_DAMAGED: Final = "the file is damaged; run `kvstore verify` on it, and restore it from a backup or a dump"
+_REOPEN: Final = "close every handle of the store in this process, and open it again"
+
+_MEANING: Final[dict[str, tuple[type[KvstoreError], str]]] = {
+    "MapFullError": (
+        StoreFullError,
+        "the store is at its size limit; delete something, or open it with a larger max_size",
+    ),
+    "DiskError": (StoreFullError, "the disk is full; free some space and try again"),
+    "ReadonlyError": (ReadOnlyError, "the store is read-only here; open it with readonly=False"),
+    "VersionMismatchError": (StoreFormatError, "the file was written by an LMDB of another version"),
+    "InvalidError": (StoreFormatError, "the file is not an LMDB file"),
+    "IncompatibleError": (
+        StoreFormatError,
+        "a name in the file is not the kind of database that kvstore makes",
+    ),
+    "EnvEncryptionError": (StoreFormatError, "the file is encrypted; kvstore reads plain files"),
+    "CryptoFailError": (StoreFormatError, "the file is encrypted; kvstore reads plain files"),
+    "CorruptedError": (StoreCorruptError, _DAMAGED),
+    "PageNotFoundError": (StoreCorruptError, _DAMAGED),
+    "BadChecksumError": (StoreCorruptError, _DAMAGED),
+    "CursorFullError": (StoreCorruptError, _DAMAGED),
+    "PageFullError": (StoreCorruptError, _DAMAGED),
+    "NotFoundError": (StoreCorruptError, _DAMAGED),
+    "KeyExistsError": (StoreCorruptError, _DAMAGED),
+    "ProblemError": (StoreIOError, f"LMDB met an unexpected problem; {_REOPEN}"),
+    "PanicError": (StoreIOError, f"an earlier write failed in the middle; {_REOPEN}"),
+    "ReadersFullError": (
+        StoreBusyError,
+        "every reader slot is taken; close iterators and snapshots that are not in use",
+    ),
+    "TlsFullError": (StoreBusyError, "the process has too many stores open; close some"),
+    "DbsFullError": (
+        StoreBusyError,
+        "the store has as many namespaces as it can; use tuple keys instead of more",
+    ),
+    "LockError": (StoreBusyError, "another process holds the store's lock file"),
+    "MapResizedError": (
+        StoreBusyError,
+        "another process has enlarged the store; end open iterations and try again",
+    ),
+    "BadRslotError": (StoreBusyError, f"the reader slot was lost; {_REOPEN}"),
+    "TxnFullError": (TransactionError, "the transaction is too large; split it"),
+    "BadTxnError": (TransactionError, "the transaction can't go on after the error before; start a new one"),
+    "BadDbiError": (TransactionError, "a namespace changed under the transaction; start a new one"),
+    "BadValsizeError": (
+        TransactionError,
+        "a key or value has a size that LMDB does not take (4 GiB and more)",
+    ),
+    "InvalidParameterError": (StoreIOError, f"LMDB refused the call; {_REOPEN}"),
+    "MemoryError": (
+        StoreIOError,
+        "there is no memory for the store's map; lower max_size, or lift the limit on memory",
+    ),
+}
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NEARLY_FULL_BYTES: Final = 1 << 20
+
+
+class LmdbError(Protocol):
+    """The part of ``lmdb.Error`` that is looked at."""
+
+    code: int
+
+
+def translate(error: LmdbError, path: Path) -> KvstoreError:
+    """The store's error that says the same, names the file and says what to do."""
+    name = type(error).__name__
+    if name in _MEANING:
+        kind, advice = _MEANING[name]
+        return kind(f"{path}: {advice} ({error})")
+    code = error.code
+    if code in _FULL or (code == errno.EIO and _nearly_full(path)):
+        # A disk that fills up in the middle of LMDB's write is a short write, which LMDB reports as EIO.
+        return StoreFullError(f"{path}: the disk is full; free some space and try again ({error})")
+    if code == errno.EROFS:
+        return ReadOnlyError(
+            f"{path}: the file system is read-only; open the store with readonly=True ({error})"
+        )
+    if code > 0:
+        return io_error(OSError(code, os.strerror(code)), path)
+    if "closed" in str(error):
+        return StoreClosedError(f"{path}: the store has been closed; open it again")
+    return StoreIOError(f"{path}: {error}; {_REOPEN}")
+
+
+def io_error(error: OSError, path: Path) -> StoreIOError:
+    """An operating system's refusal, as ours, keeping ``errno``."""
+    advice = _ADVICE.get(error.errno or 0, "")
+    return StoreIOError(error.errno or 0, f"{error.strerror or error}{advice}", str(path))
+
+
+_ADVICE: Final = {
+    errno.EACCES: "; open it as a user who may read and write it (or with readonly=True), in a folder that lets files be created",
+    errno.EPERM: "; open it as the user who owns it",
+    errno.ENOENT: "; create the folder first",
+    errno.EIO: "; the medium failed: check the system's log, and the file with `kvstore verify`",
+}
+
+
+def _nearly_full(path: Path) -> bool:
+    try:
+        state = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return state.f_bavail * state.f_frsize < _NEARLY_FULL_BYTES

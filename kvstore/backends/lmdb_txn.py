@@ -1,0 +1,275 @@
+"""LMDB transactions as the backend protocol's ``Reading`` and ``Writing``, and the handles of named databases.
+
+LMDB allows a database handle to be opened by one transaction of a process at a time, and a transaction knows only the
+handles that were there when it began. Hence the rules here: whoever opens a handle holds the backend's write lock, and
+a transaction carries the handles that it knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import lmdb
+
+from kvstore.backends.lmdb_errors import translate
+from kvstore.backends.protocol import OWN_SPACE, Space
+from kvstore.errors import StoreFormatError, StoreFullError, TransactionError
+
+FORMAT_VERSION: Final = 1
+META: Final = OWN_SPACE + "meta"
+_FORMAT_KEY: Final = b"format"
+_NAMES_START: Final = b"\x10"
+_NAMESPACE: Final = b"ns:"
+_HEADROOM_PAGES: Final = 16
+
+Handles = dict[Space, Any]
+
+
+def database_name(space: Space) -> bytes:
+    """The name of the LMDB database that keeps the space."""
+    return space.encode() if space.startswith(OWN_SPACE) else _NAMESPACE + space.encode()
+
+
+def write_format(txn: Any, meta: Any) -> None:
+    """Sign a new file as ours."""
+    txn.put(_FORMAT_KEY, str(FORMAT_VERSION).encode(), db=meta)
+
+
+def check_format(found: bytes | None, path: Path) -> None:
+    """Refuse a file that is not signed, or signed by a newer format."""
+    if found is None or not found.isdigit():
+        raise StoreFormatError(f"{path} is an LMDB file, but not of kvstore; choose another path")
+    if int(found) > FORMAT_VERSION:
+        raise StoreFormatError(
+            f"{path} has format {int(found)}; this kvstore reads up to {FORMAT_VERSION}. Install a newer kvstore"
+        )
+
+
+def format_of(txn: Any, meta: Any) -> bytes | None:
+    """The signature, or None in a file without one."""
+    found: bytes | None = txn.get(_FORMAT_KEY, db=meta)
+    return found
+
+
+class ReadTxn:
+    """One consistent view; see ``protocol.Reading``."""
+
+    __slots__ = ("_handles", "_txn", "id")
+
+    def __init__(self, txn: Any, handles: Handles) -> None:
+        self._txn = txn
+        self._handles = handles
+        self.id: int = txn.id()
+
+    def knows(self, space: Space) -> bool:
+        """Whether what this view says of the space is true: its handle is known, or it isn't in the file."""
+        return space in self._handles or self._txn.get(database_name(space)) is None
+
+    def get(self, space: Space, key: bytes) -> bytes | None:
+        handle = self._handles.get(space)
+        if handle is None:
+            return None
+        found: bytes | None = self._txn.get(key, None, handle)
+        return found
+
+    def count(self, space: Space) -> int:
+        handle = self._handles.get(space)
+        if handle is None:
+            return 0
+        entries: int = self._txn.stat(handle)["entries"]
+        return entries if space else entries - sum(1 for _ in self._names())
+
+    def scan(
+        self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        with self._cursor(space) as cursor:
+            if cursor is None:
+                return
+            if reverse:
+                items = cursor.iterprev() if _seek_last(cursor, stop) else iter(())
+                yield from itertools.takewhile(lambda item: item[0] >= start, items)
+            elif cursor.set_range(start) if start else cursor.first():
+                items = cursor.iternext()
+                yield from items if stop is None else itertools.takewhile(lambda item: item[0] < stop, items)
+
+    def scan_keys(
+        self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[bytes]:
+        with self._cursor(space) as cursor:
+            if cursor is None:
+                return
+            if reverse:
+                keys = cursor.iterprev(values=False) if _seek_last(cursor, stop) else iter(())
+                yield from itertools.takewhile(lambda key: key >= start, keys)
+            elif cursor.set_range(start) if start else cursor.first():
+                keys = cursor.iternext(values=False)
+                yield from keys if stop is None else itertools.takewhile(lambda key: key < stop, keys)
+
+    def spaces(self) -> list[Space]:
+        names = (name[len(_NAMESPACE) :].decode() for name in self._names() if name.startswith(_NAMESPACE))
+        return [name for name in names if self.count(name)]
+
+    def databases(self) -> list[Space]:
+        """Every named space of the file, the library's own and the empty ones included."""
+        return [name.removeprefix(_NAMESPACE).decode() for name in self._names()]
+
+    def live_pages(self) -> int:
+        """How many pages hold something: those of every tree, and the two meta pages."""
+        handles = [self._handles[space] for space in ("", *self.databases()) if space in self._handles]
+        stats = map(self._txn.stat, handles)
+        return 2 + sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+
+    def abort(self) -> None:
+        """End the view."""
+        self._txn.abort()
+
+    def _names(self) -> Iterator[bytes]:
+        with self._txn.cursor(self._handles[""]) as cursor:
+            if cursor.set_range(_NAMES_START):
+                yield from cursor.iternext(values=False)
+
+    @contextlib.contextmanager
+    def _cursor(self, space: Space) -> Iterator[Any]:
+        handle = self._handles.get(space)
+        if handle is None:
+            yield None
+            return
+        with self._txn.cursor(handle) as cursor:
+            yield cursor
+
+
+@dataclass(frozen=True, slots=True)
+class SizeLimit:
+    """How much a store may hold: ``max_size`` less the headroom that lets deletes work when it is full."""
+
+    path: Path
+    max_size: int | None
+
+    def check(self, used: int, page_size: int) -> None:
+        """Raise ``StoreFullError`` where that many bytes in use are too many."""
+        if self.max_size is None:
+            return
+        allowed = self.max_size - max(self.max_size // 16, _HEADROOM_PAGES * page_size)
+        if used > allowed:
+            raise StoreFullError(
+                f"{self.path}: the write would take the store to {used} bytes in use; max_size={self.max_size} allows "
+                f"{allowed}, the rest being kept so that deletes work. Delete something, or raise max_size"
+            )
+
+
+class WriteGate:
+    """This process's right to write, which is also the right to open database handles.
+
+    Use it as ``gate.check()``, then ``with gate.lock:``, and set ``holder`` inside. Only the ``with`` statement on the lock
+    itself is safe from a signal: between a call of ``acquire`` and whatever would guard it an exception can come.
+    """
+
+    __slots__ = ("_path", "holder", "lock")
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.lock = threading.Lock()
+        self.holder: int | None = None
+
+    def check(self) -> None:
+        """Raise ``TransactionError`` where waiting would be for ever, since this thread holds the gate."""
+        if self.holder == threading.get_ident():
+            raise TransactionError(
+                f"{self._path}: this thread is inside a transaction; use the transaction's own methods until it ends"
+            )
+
+
+class WriteTxn(ReadTxn):
+    """The write transaction; see ``protocol.Writing``. ``known`` are the backend's handles, which its commit adds to."""
+
+    __slots__ = ("_env", "_grew", "_known", "_limit", "changed")
+
+    def __init__(self, env: Any, txn: Any, known: Handles, limit: SizeLimit, parent: Handles | None = None) -> None:
+        super().__init__(txn, dict(parent or known))
+        self._env = env
+        self._known = known
+        self._limit = limit
+        self._grew = False
+        self.changed: list[tuple[Space, bytes]] = []
+
+    def commit(self) -> None:
+        self._txn.commit()
+        self._known.update(self._handles)
+
+    def put(self, space: Space, key: bytes, record: bytes) -> None:
+        self._txn.put(key, record, db=self._handles.get(space) or self._create(space))
+        self._grew = True
+        self.changed.append((space, key))
+
+    def put_all(self, space: Space, records: Sequence[tuple[bytes, bytes]]) -> None:
+        with self._txn.cursor(self._handles.get(space) or self._create(space)) as cursor:
+            cursor.putmulti(records)
+        self._grew = True
+        self.changed += [(space, key) for key, _ in records]
+
+    def delete(self, space: Space, key: bytes) -> bool:
+        handle = self._existing(space)
+        if handle is None or not self._txn.delete(key, db=handle):
+            return False
+        self.changed.append((space, key))
+        return True
+
+    def clear(self, space: Space) -> None:
+        handle = self._existing(space)
+        if handle is None:
+            return
+        if space:
+            # Emptied, not removed: removing the name would close a handle that other threads are reading with.
+            self._txn.drop(handle, delete=False)
+            self.changed.append((space, b""))
+        else:
+            for key in list(self.scan_keys(space, b"", _NAMES_START)):
+                self.delete(space, key)
+
+    def get(self, space: Space, key: bytes) -> bytes | None:
+        handle = self._existing(space)
+        if handle is None:
+            return None
+        found: bytes | None = self._txn.get(key, None, handle)
+        return found
+
+    @contextlib.contextmanager
+    def nested(self) -> Iterator[WriteTxn]:
+        try:
+            with self._env.begin(parent=self._txn, write=True) as txn:
+                child = WriteTxn(self._env, txn, self._known, self._limit, self._handles)
+                child.id = self.id
+                yield child
+        except lmdb.Error as error:
+            raise translate(error, self._limit.path) from error
+        self._handles.update(child._handles)
+        self.changed += child.changed
+        self._grew |= child._grew
+
+    def check_size(self) -> None:
+        if self._grew and self._limit.max_size is not None:
+            page_size = self._txn.stat()["psize"]
+            self._limit.check(self.live_pages() * page_size, page_size)
+
+    def _existing(self, space: Space) -> Any:
+        handle = self._handles.get(space)
+        if handle is None and self._txn.get(database_name(space)) is not None:
+            return self._create(space)
+        return handle
+
+    def _create(self, space: Space) -> Any:
+        handle = self._handles[space] = self._env.open_db(database_name(space), txn=self._txn)
+        return handle
+
+
+def _seek_last(cursor: Any, stop: bytes | None) -> bool:
+    """Put the cursor on the last key below ``stop``; whether there is one."""
+    if stop is not None and cursor.set_range(stop):
+        return bool(cursor.prev())
+    return bool(cursor.last())

@@ -1,0 +1,130 @@
+"""What an engine must do to keep a store's bytes: the contract between ``backends`` and everything above.
+
+Keys and records are bytes here; what they mean is decided above. A *space* is a separate ordered key space of
+one store, named by a str; ``""`` is the default one and always there.
+
+Every committed write transaction has an id, and ids only grow. Reads say at which id they were made, so that the
+memory tier can tell what it may keep.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from typing import Final, Literal, Protocol, TypeVar
+
+R = TypeVar("R")
+
+Space = str
+OWN_SPACE: Final = "kvstore:"
+"""Spaces whose names begin so are the library's own; no namespace may be named so."""
+
+Durability = Literal["full", "relaxed", "none"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Options:
+    """How to open a store; the meaning of each is in ``kvstore.open``."""
+
+    durability: Durability = "full"
+    readonly: bool = False
+    create: bool = True
+    max_size: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FileUsage:
+    """The file's figures at one commit, in bytes unless said otherwise."""
+
+    records: int
+    file_bytes: int
+    used_bytes: int
+    reclaimable_bytes: int
+    oldest_reader_lag: int
+
+
+class Reading(Protocol):
+    """One consistent view of the store, as of the commit ``id``."""
+
+    @property
+    def id(self) -> int: ...
+
+    def get(self, space: Space, key: bytes) -> bytes | None:
+        """The record, or None."""
+
+    def scan(
+        self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """``(key, record)`` for start <= key < stop, in the order of the keys' bytes."""
+
+    def scan_keys(
+        self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[bytes]:
+        """As ``scan``, without touching the records."""
+
+    def count(self, space: Space) -> int:
+        """How many keys the space has, without scanning it."""
+
+    def spaces(self) -> list[Space]:
+        """The named spaces that have a key, in order, the default one not among them."""
+
+
+class Writing(Reading, Protocol):
+    """The one write transaction. Its reads see its own writes; ``id`` is the id that its commit will have."""
+
+    changed: list[tuple[Space, bytes]]
+
+    def put(self, space: Space, key: bytes, record: bytes) -> None:
+        """Write, over whatever is there."""
+
+    def put_all(self, space: Space, records: Sequence[tuple[bytes, bytes]]) -> None:
+        """Write ``(key, record)`` pairs; of two with the same key the later one stays."""
+
+    def delete(self, space: Space, key: bytes) -> bool:
+        """Remove; whether something was there."""
+
+    def clear(self, space: Space) -> None:
+        """Remove every key of the space, in the time that its pages take, not its keys."""
+
+    def commit(self) -> None:
+        """Make it durable, as far as the store's durability goes. Nothing may be called afterwards."""
+
+    def check_size(self) -> None:
+        """Raise ``StoreFullError`` where what was written so far takes the store over its ``max_size``."""
+
+    def nested(self) -> AbstractContextManager[Writing]:
+        """A transaction inside this one: an exception undoes what it did, and nothing else."""
+
+
+class Backend(Protocol):
+    """An opened engine. Safe to use from every thread of the process that opened it."""
+
+    identity: str
+    readonly: bool
+
+    commits: tuple[Sequence[int], Sequence[int]]
+    """Cells that tell of commits without a call into the engine: ``commits[0][0]`` and ``commits[1][0]`` are the two
+    newest commit ids, and the next commit, by whatever process, overwrites the older of them."""
+
+    def get(self, space: Space, key: bytes) -> tuple[bytes | None, int]:
+        """One record and the commit id it was read at, in a read transaction that ends with the call."""
+
+    def read(self, *spaces: Space) -> AbstractContextManager[Reading]:
+        """A read transaction for several reads of these spaces, or of all."""
+
+    def write(self, work: Callable[[Writing], R]) -> R:
+        """Do ``work`` in the write transaction, for the calling thread alone: waits for the one before it, of whatever
+        process, and rolls back at the end unless it was committed."""
+
+    def transaction(self) -> AbstractContextManager[Writing]:
+        """As ``write``, with the work in a ``with`` block."""
+
+    def usage(self) -> FileUsage:
+        """The file's figures now."""
+
+    def replaced(self) -> bool:
+        """Whether its location holds something else by now than what was opened."""
+
+    def close(self) -> None:
+        """Let go of the file. Waits for the write that is under way; open reads end with ``StoreClosedError``."""

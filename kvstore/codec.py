@@ -1,0 +1,176 @@
+"""Values as msgpack bytes: each comes back exactly as it was, of the same types, or it is refused here.
+
+A payload is plain or extended. A plain one is what msgpack makes of None, bool, int, float, str, bytes, list
+and dict, and ``msgpack.unpackb(payload)`` gives the value back. An extended one holds the other types too, by
+the codes of `kvstore.extensions` and `kvstore.composites`. Decoding runs no code but registered functions.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from struct import error as StructError  # noqa: N812  # the module's own name for it is no name
+from typing import Any, Final, NoReturn, TypeVar
+from uuid import UUID
+
+from msgpack import ExtType, Packer, Unpacker, packb, unpackb
+from msgpack.exceptions import UnpackException
+
+from kvstore.codec_reader import Reader
+from kvstore.codec_writer import MAX_DEPTH, PLAIN, Writer, is_plain
+from kvstore.composites import MARKERS, OWN_TYPE, Marker, own_type_markers
+from kvstore.errors import UnstorableValueError
+from kvstore.registry import Opaque, Registry
+
+__all__ = ["IMMUTABLE", "MAX_DEPTH", "Opaque", "decode", "decode_opaque", "encode", "register"]
+
+T = TypeVar("T")
+
+_EXTENDED_SCALARS = {complex, datetime, date, time, timedelta, Decimal, UUID, Fraction}
+IMMUTABLE: Final[frozenset[type]] = PLAIN | _EXTENDED_SCALARS
+"""The exact types whose values nobody can change, and that may therefore be shared."""
+
+_KEPT_BUFFER = 256 * 1024
+_CHECKED_FROM = 16 * 1024
+_TEXT_HEADS = b"\xc5\xc6\xda\xdb"
+
+_registry = Registry(IMMUTABLE | {bytearray, list, tuple, dict, set, frozenset, Opaque})
+_build_own, _leave_own = own_type_markers(_registry)
+_markers: dict[int, Marker] = MARKERS | {OWN_TYPE: _build_own}
+_opaque_markers: dict[int, Marker] = MARKERS | {OWN_TYPE: _leave_own}
+
+
+_has_lock: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
+
+
+def _new_packer() -> Callable[[object], bytes]:
+    """A packer for all threads: it runs no code but its own, so that nothing gets between.
+
+    Other threads do get between where msgpack is in pure Python, or Python runs without its lock.
+    """
+    if Packer.__module__ == "msgpack.fallback" or not _has_lock():
+        return packb  # type: ignore[no-any-return]
+    return Packer().pack  # type: ignore[no-any-return]
+
+
+def _renew_packer() -> None:
+    """Give back the memory of a packer that a large value went through: its buffer never shrinks."""
+    global _pack  # noqa: PLW0603
+    _pack = _new_packer()
+
+
+_pack = _new_packer()
+_writer, _careful_writer = (
+    Writer(lambda value: _pack(value), ExtType._make, _registry, careful=careful)  # noqa: PLW0108  # `_pack` changes
+    for careful in (False, True)
+)
+
+
+def register(type: type[T], name: str, encode: Callable[[T], object], decode: Callable[[Any], T]) -> None:
+    """Store values of exactly this type, under a name, as the storable value that `encode` makes of them.
+
+    `decode` does the reverse, and returns a new value of exactly the type. A process must make the call
+    before it reads such a value. Making it again replaces the functions. Raises ValueError for a name or a
+    type that is taken.
+
+        kvstore.register(Point, "point", lambda point: (point.x, point.y), lambda xy: Point(*xy))
+    """
+    _registry.add(type, name, encode, decode)
+
+
+def encode(value: Any) -> tuple[bytes, bool]:
+    """Payload of a value, and whether it is extended.
+
+    The same bytes for the same value in every process, whatever its hash seed; a dict in another order is
+    another value. Raises UnstorableValueError, saying where in the value, for what would not come back as it
+    is: a type outside the model, a subclass, a lone surrogate, containers more than `MAX_DEPTH` deep or in
+    themselves.
+    """
+    try:
+        if type(value) in PLAIN or ((type(value) is list or type(value) is dict) and is_plain(value)):
+            payload, extended = _pack(value), False
+        else:
+            payload, extended = _pack(_writer.write(value)), True
+    except (OverflowError, ValueError, RecursionError):
+        payload, extended = _encode_carefully(value), True
+    if len(payload) > _KEPT_BUFFER:
+        _renew_packer()
+    return payload, extended
+
+
+def _encode_carefully(value: object) -> bytes:
+    """The payload of what has an int of over 64 bits, or the refusal of what can't be packed."""
+    _renew_packer()
+    try:
+        return _pack(_careful_writer.write(value))
+    except RecursionError:
+        raise UnstorableValueError("value is nested too deeply for what is left of the call stack") from None
+    except ValueError as error:
+        raise UnstorableValueError(f"value is too large: {error}") from None
+
+
+def decode(payload: bytes | memoryview, extended: bool) -> object:
+    """The value that `encode` made this payload of.
+
+    Raises ValueError for bytes that are not such a payload, and UnknownTypeError for a value of a type that
+    is yet to be registered. A msgpack timestamp, which `encode` never writes, reads as a float.
+    """
+    if len(payload) > _CHECKED_FROM:
+        _check_lengths(payload)
+    if extended:
+        return _decode_extended(payload, _markers)
+    try:
+        return unpackb(payload, ext_hook=_refuse_extension, timestamp=1)
+    except UnpackException as error:  # a ValueError too, and without a message
+        raise ValueError(f"malformed msgpack: {error!r}") from None
+
+
+decode_plain: Final[Callable[[bytes | memoryview], object]] = unpackb
+"""As `decode` of a short payload that is not extended, without options, each of which would cost a read time.
+
+An extension in such a payload, which only a forger can have put there, reads as msgpack's own inert tuple.
+"""
+
+
+def decode_opaque(payload: bytes | memoryview, extended: bool) -> object:
+    """As `decode`, with an `Opaque` in place of each value of a registered type, known here or not.
+
+    `encode` makes the same payload of it again.
+    """
+    if not extended:
+        return decode(payload, extended)
+    if len(payload) > _CHECKED_FROM:
+        _check_lengths(payload)
+    return _decode_extended(payload, _opaque_markers)
+
+
+def _refuse_extension(code: int, data: bytes) -> NoReturn:  # noqa: ARG001  # msgpack passes both
+    raise ValueError(f"extension {code} in a payload that is not marked as extended")
+
+
+def _check_lengths(payload: bytes | memoryview) -> None:
+    """Refuse an array that is longer than its payload can be, before a list of that length is made for it.
+
+    In a short payload even the deepest nest of such arrays takes little memory.
+    """
+    if payload[0] in _TEXT_HEADS:
+        return
+    unpacker = Unpacker(max_buffer_size=len(payload))
+    unpacker.feed(payload)
+    try:
+        unpacker.skip()
+    except UnpackException as error:
+        raise ValueError(f"malformed msgpack: {error!r}") from None
+
+
+def _decode_extended(payload: bytes | memoryview, markers: dict[int, Marker]) -> object:
+    reader = Reader(markers)
+    try:
+        value = unpackb(payload, ext_hook=reader.extension, list_hook=reader.array, timestamp=1)
+    except (UnpackException, TypeError, ArithmeticError, StructError) as error:
+        raise ValueError(f"malformed value: {error!r}") from error
+    reader.finish()
+    return value

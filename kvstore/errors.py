@@ -1,0 +1,99 @@
+"""Every error that a store raises, in one tree.
+
+    KvstoreError
+    |-- opening
+    |   |-- StoreFormatError        not a kvstore file, or one of a newer format
+    |   `-- StoreCorruptError       the file's structure is damaged or truncated
+    |-- reading
+    |   |-- CorruptRecordError      one record's checksum doesn't match
+    |   `-- UnknownTypeError        the value's type is not registered in this process
+    |-- writing
+    |   |-- InvalidKeyError         also a TypeError or a ValueError
+    |   |-- UnstorableValueError    also a TypeError
+    |   |-- ReadOnlyError
+    |   |-- StoreFullError          max_size, or the disk, is reached
+    |   `-- TransactionError        a transaction used out of its order
+    |-- at any time
+    |   |-- StoreClosedError
+    |   |-- StoreBusyError          another process holds what is needed
+    |   `-- StoreIOError            the operating system refused; also an OSError
+    `-- loading
+        `-- DumpFormatError         names the line
+
+A missing key is a plain ``KeyError``, as with ``dict``.
+"""
+
+from __future__ import annotations
+
+
+class KvstoreError(Exception):
+    """Root of every error that this library raises of its own."""
+
+
+class StoreFormatError(KvstoreError):
+    """The file is not a kvstore file, or it is of a newer format than this library reads."""
+
+
+class StoreCorruptError(KvstoreError):
+    """The file's structure is damaged: it is truncated, or a page is not what it must be."""
+
+
+class CorruptRecordError(KvstoreError):
+    """A record's bytes don't match their checksum, or can't be decoded."""
+
+    def __init__(self, message: str, *, key: object = None, namespace: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+        self.namespace = namespace
+
+
+class UnknownTypeError(KvstoreError):
+    """A value of an own type is read in a process that has not called ``kvstore.register`` for it."""
+
+
+class InvalidKeyError(KvstoreError):
+    """The key is outside the key model. Raised as one of two classes, a ``TypeError`` or a ``ValueError``."""
+
+
+class InvalidKeyTypeError(InvalidKeyError, TypeError):
+    """The key, or a part of it, is of a type that can't be a key."""
+
+
+class InvalidKeyValueError(InvalidKeyError, ValueError):
+    """The key is of a good type, but too long or not encodable."""
+
+
+class UnstorableValueError(KvstoreError, TypeError):
+    """The value would not come back exactly as it is, so it is refused before anything is written."""
+
+
+class ReadOnlyError(KvstoreError):
+    """A write to a store that was opened with ``readonly=True``."""
+
+
+class StoreFullError(KvstoreError):
+    """The store has reached ``max_size``, or the disk is full. Nothing is lost; reads and deletes work."""
+
+
+class TransactionError(KvstoreError):
+    """A transaction or snapshot is used after its end, inside another one, or in another thread."""
+
+
+class StoreClosedError(KvstoreError):
+    """The store has been closed."""
+
+
+class StoreBusyError(KvstoreError):
+    """Another process or thread holds what is needed."""
+
+
+class StoreIOError(KvstoreError, OSError):
+    """The operating system refused to open, read or write the file."""
+
+
+class DumpFormatError(KvstoreError):
+    """A dump can't be loaded; ``line`` is the number of the offending line, from 1."""
+
+    def __init__(self, message: str, *, line: int) -> None:
+        super().__init__(f"line {line}: {message}")
+        self.line = line

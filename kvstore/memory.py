@@ -1,0 +1,314 @@
+"""The memory tier: decoded values, bounded by what they cost in RAM, never older than the file.
+
+A plain dict per space answers a hit; a cachetools policy behind it decides what leaves. A hit is one dict lookup and an
+append to a buffer. The buffer is replayed into the policy, under the lock, before anything enters or leaves and when
+somebody counts, so the policy sees every access in order though no hit takes the lock.
+
+The tier stands at one commit, ``seen``. ``mark`` tells a reader without a lock whether the file still stands there: a
+cell that the next commit will change, and what it holds now. The mark must be compared *before* the entry is looked up:
+what is found afterwards is then no older than the file was at the comparison.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import threading
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+from kvstore.backends import Backend, Space
+from kvstore.coherence import Change, Changes
+from kvstore.memory_entry import Address, Entry, EntryMaker, Token, token_of
+from kvstore.memory_policy import Policy
+from kvstore.stats import Counts
+
+BUFFER_LIMIT: Final = 4096
+"""So many hits are buffered at the most before one of them replays the buffer."""
+
+_NEVER: Final[tuple[Sequence[int], int]] = ((0,), 1)
+
+
+class MemoryTier:
+    """The memory tier of one store handle, for all its namespaces. Safe to use from every thread."""
+
+    def __init__(self, capacity: int, policy: str | type[Any], backend: Backend, changes: Changes) -> None:
+        self.capacity = capacity
+        self.mark = _NEVER
+        self.hits: list[Entry] = []
+        self._policy = Policy(policy, capacity, self._evicted)
+        self._maker = EntryMaker(self._policy.bookkeeping)
+        self._fronts: dict[Space, dict[Token, Entry]] = {}
+        self._counts: dict[Space, _Counting] = {}
+        self._commits = backend.commits
+        self._changes = changes
+        self._lock = threading.RLock()
+        self._seen = 0
+        self.catch_up()
+
+    # -- what a hit needs ----------------------------------------------------------------------------------------
+
+    def front(self, space: Space) -> dict[Token, Entry]:
+        """The entries of a space by token: to be looked up by anybody, changed by the tier alone."""
+        with self._lock:
+            self._counts.setdefault(space, _Counting())
+            return self._fronts.setdefault(space, {})
+
+    def replay(self) -> None:
+        """Tell the policy of the hits so far. A hit calls this when the buffer is long."""
+        with self._lock:
+            self._drain()
+
+    def _drain(self) -> None:
+        buffer = self.hits
+        count = len(buffer)
+        if not count:
+            return
+        # Slicing and deleting by index are atomic, and what others append meanwhile stands behind the index.
+        entries = buffer[:count]
+        del buffer[:count]
+        if len(self._counts) == 1:
+            next(iter(self._counts.values())).hits += count
+        else:
+            for space, number in Counter(entry.space for entry in entries).items():
+                self._counts[space].hits += number
+        self._policy.touch(entries)
+
+    # -- reading through -----------------------------------------------------------------------------------------
+
+    def tallies(self, space: Space) -> tuple[Iterator[int], Iterator[int]]:
+        """What to advance for a lookup that goes to the file, and for one that finds nothing there."""
+        counting = self._counts[space]
+        return counting.missed.steps, counting.not_there.steps
+
+    def offer(
+        self,
+        space: Space,
+        token: Token,
+        value: object,
+        payload: bytes | memoryview,
+        extended: bool,
+        expires: int | None,
+        commit: int,
+    ) -> Any:
+        """Keep the value that was read at ``commit``, and return what the reader may have of it.
+
+        The tier takes it only if it stands at exactly that commit: a slow reader never puts back a value that a writer
+        has replaced meanwhile.
+        """
+        with self._lock:
+            if commit != self._seen:
+                self._catch_up()
+            if commit != self._seen or token in self._fronts[space]:
+                return value
+            self._drain()
+            entry = self._maker.make(space, token, value, payload, extended, expires)
+            self._insert(entry)
+        # Of a container the tier has kept the object itself, of anything else its bytes.
+        return value if entry.value is not value or entry.hand is None else entry.hand(value)
+
+    def recall_at(self, commit: int, space: Space, token: Token) -> Entry | None:
+        """The entry, where the tier stands at exactly that commit."""
+        with self._lock:
+            return self._fronts[space].get(token) if self._seen == commit else None
+
+    def entry(
+        self, space: Space, token: Token, value: object, payload: bytes, extended: bool, expires: int | None
+    ) -> Entry | None:
+        """An entry to be handed to ``committed``; None where the tier is off."""
+        return self._maker.make(space, token, value, payload, extended, expires) if self.capacity else None
+
+    def expired(self, entry: Entry) -> None:
+        """The time of an entry is over: drop it."""
+        with self._lock:
+            if self._fronts[entry.space].get(entry.token) is entry:
+                self._drain()
+                del self._fronts[entry.space][entry.token]
+                self._policy.remove(entry.address)
+                self._counts[entry.space].expirations += 1
+
+    # -- staying true --------------------------------------------------------------------------------------------
+
+    def catch_up(self) -> None:
+        """Drop what commits by others have changed, so that hits may go on."""
+        if self.capacity:
+            with self._lock:
+                self._catch_up()
+
+    def forget(self, changed: Iterable[Change]) -> None:
+        """Drop the keys that a commit is about to change. The policy keeps their places until it is known whether they
+        come back, so that a frequency survives an overwrite.
+        """
+        with self._lock:
+            for space, token in self._known(changed):
+                if self._fronts[space].pop(token, None) is not None:
+                    self._counts[space].invalidations += 1
+
+    def abandon(self, changed: Iterable[Change]) -> None:
+        """The commit that ``forget`` was called for failed: give up the places that the policy has kept."""
+        with self._lock:
+            self._drain()
+            for space, token in self._known(changed):
+                if token not in self._fronts[space]:
+                    self._policy.remove(_address(space, token))
+
+    def committed(self, commit: int, changed: Sequence[Change], remembered: Sequence[Entry]) -> None:
+        """Take note of a commit of this process: drop what it changed, and keep what was written."""
+        if not self.capacity:
+            return
+        with self._lock:
+            self._drain()
+            latest = {entry.address: entry for entry in remembered}
+            if self._seen == commit - 1:
+                self._drop(changed, keeping=latest)
+                self._stand_at(commit)
+            else:
+                self._catch_up()
+            if self._seen == commit:
+                for entry in latest.values():
+                    self._insert(entry)
+
+    def _catch_up(self) -> None:
+        if not self.capacity:
+            return
+        newest = max(self._commits[0][0], self._commits[1][0])
+        if newest != self._seen:
+            self._drain()
+            changed = self._changes.between(self._seen, newest) if newest > self._seen else None
+            if changed is None:
+                self._drop_everything()
+            else:
+                self._drop(changed)
+        self._stand_at(newest)
+
+    def _stand_at(self, commit: int) -> None:
+        self._seen = commit
+        for own, other in (self._commits, self._commits[::-1]):
+            if own[0] == commit and (before := other[0]) <= commit:
+                self.mark = (other, before)
+                return
+        # Another commit has come already: let the next reader catch up.
+        self.mark = _NEVER
+
+    # -- what is in it -------------------------------------------------------------------------------------------
+
+    def _known(self, changed: Iterable[Change]) -> Iterator[tuple[Space, Token]]:
+        for space, encoded in changed:
+            front = self._fronts.get(space)
+            if front is None:
+                continue
+            if encoded:
+                yield space, token_of(encoded)
+            else:
+                for token in list(front):
+                    yield space, token
+
+    def _drop(self, changed: Iterable[Change], keeping: Container[Address] = ()) -> None:
+        for space, token in self._known(changed):
+            address = _address(space, token)
+            if address not in keeping:
+                if self._fronts[space].pop(token, None) is not None:
+                    self._counts[space].invalidations += 1
+                self._policy.remove(address)
+
+    def _drop_everything(self) -> None:
+        for space, front in self._fronts.items():
+            self._counts[space].invalidations += len(front)
+            front.clear()
+        self._policy.clear()
+
+    def _insert(self, entry: Entry) -> None:
+        counts = self._counts[entry.space]
+        if entry.cost > self.capacity:
+            self._policy.remove(entry.address)
+            counts.bypassed += 1
+            return
+        front = self._fronts[entry.space]
+        self._policy.insert(entry.address, entry)
+        if entry.address in self._policy:
+            if front.get(entry.token) is not None:
+                counts.invalidations += 1
+            front[entry.token] = entry
+            counts.insertions += 1
+        if len(self._policy) < sum(map(len, self._fronts.values())):
+            self._follow_policy()
+
+    def _evicted(self, entry: Entry) -> None:
+        front = self._fronts[entry.space]
+        if front.get(entry.token) is entry:
+            del front[entry.token]
+            self._counts[entry.space].evictions += 1
+
+    def _follow_policy(self) -> None:
+        """Let go of what the policy has let go of without ``popitem``, as policies with a time limit do."""
+        for front in self._fronts.values():
+            for entry in [entry for entry in front.values() if entry.address not in self._policy]:
+                self._evicted(entry)
+
+    def close(self) -> None:
+        """Let go of everything, for good."""
+        with self._lock:
+            self.capacity = 0
+            self.mark = _NEVER
+            self._drain()
+            self._drop_everything()
+
+    def stats(self) -> TierStats:
+        """The counters, to the last hit, and the state."""
+        with self._lock:
+            self._drain()
+            counts = {space: counting.frozen() for space, counting in self._counts.items()}
+            return TierStats(counts, sum(map(len, self._fronts.values())), self._policy.bytes)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TierStats:
+    """A memory tier at one moment: counters by space, entries and what they cost in bytes."""
+
+    counts: dict[Space, Counts]
+    entries: int
+    memory_bytes: int
+
+
+class _Tally:
+    """A counter that counts without a lock: ``next(steps)`` is one atomic step of C."""
+
+    __slots__ = ("_looks", "steps")
+
+    def __init__(self) -> None:
+        self.steps = itertools.count()
+        self._looks = 0
+
+    def value(self) -> int:
+        """How many steps others have made. Looking is a step too, and so is counted itself."""
+        value = next(self.steps) - self._looks
+        self._looks += 1
+        return value
+
+
+class _Counting:
+    """The counters of one space while they count; all but the tallies change under the tier's lock."""
+
+    __slots__ = ("evictions", "expirations", "hits", "insertions", "invalidations", "bypassed", "missed", "not_there")
+
+    def __init__(self) -> None:
+        self.hits = self.insertions = self.evictions = self.invalidations = self.expirations = self.bypassed = 0
+        self.missed = _Tally()
+        self.not_there = _Tally()
+
+    def frozen(self) -> Counts:
+        return Counts(
+            hits=self.hits,
+            misses=self.missed.value(),
+            absent=self.not_there.value(),
+            insertions=self.insertions,
+            evictions=self.evictions,
+            invalidations=self.invalidations,
+            expirations=self.expirations,
+            bypassed=self.bypassed,
+        )
+
+
+def _address(space: Space, token: Token) -> Address:
+    return (space, token) if space else token

@@ -1,0 +1,162 @@
+"""One entry of the memory tier: a value that knows how to hand itself out, and what it costs in RAM.
+
+What a reader gets is his own. An immutable value is shared; a flat container of immutables is copied, which is several
+times cheaper than decoding; anything else is kept as its encoded bytes and decoded on every hit.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+from kvstore import codec, keys
+from kvstore.backends import Space
+
+Token = str | int | bytes
+"""A key as the memory tier looks it up: a str or an int itself, any other key encoded. Types that Python holds equal,
+such as ``1`` and ``True``, never meet in it."""
+Address = Token | tuple[Space, Token]
+"""An entry's key in the policy: the token in the default space, the space and the token in the others."""
+
+_STR_TAG, _INT_TAGS = 0x02, frozenset({0x04, 0x05})
+_EXOTIC_BYTES: Final = 64
+_SMALL_INT = range(-5, 257)
+_FLOAT_BYTES: Final = sys.getsizeof(1.0)
+_PAIR_BYTES: Final = sys.getsizeof(("", ""))
+_COST_BYTES: Final = sys.getsizeof(1 << 30)
+_MAX_SHAPES: Final = 64
+_MAX_SHAPE_KEYS: Final = 16
+
+
+def token_of(encoded: bytes) -> Token:
+    """The token of an encoded key."""
+    tag = encoded[0]
+    if tag == _STR_TAG:
+        return encoded[1:].decode()
+    return keys.decode(encoded) if tag in _INT_TAGS else encoded  # type: ignore[return-value]
+
+
+class Entry:
+    """A value in the memory tier. ``hand(value)`` is what a reader gets; where ``hand`` is None, ``value`` itself."""
+
+    __slots__ = ("address", "cost", "expires", "hand", "space", "token", "value")
+
+    address: Address
+    cost: int
+    expires: int | None
+    hand: Callable[[Any], Any] | None
+    space: Space
+    token: Token
+    value: Any
+
+
+class EntryMaker:
+    """Makes the entries of one memory tier, and prices them."""
+
+    def __init__(self, bookkeeping: int) -> None:
+        self._bookkeeping = bookkeeping + _COST_BYTES
+        # The keys of small dicts are few and recur, as a table's columns do: kept once and shared by all entries.
+        self._shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
+
+    def make(
+        self,
+        space: Space,
+        token: Token,
+        value: object,
+        payload: bytes | memoryview,
+        extended: bool,
+        expires: int | None,
+    ) -> Entry:
+        """An entry for a value and its payload. The value, where it can change, must be nobody else's."""
+        entry = Entry()
+        entry.space = space
+        entry.token = token
+        entry.address = token if not space else (space, token)
+        entry.expires = expires
+        cost = self._bookkeeping + sys.getsizeof(token) + (_PAIR_BYTES if space else 0)
+        kind = type(value)
+        if kind in codec.IMMUTABLE:
+            entry.value = value
+            entry.hand = None if expires is None else _same
+            entry.cost = cost + _size(value)
+        elif kind in _COPIERS and codec.IMMUTABLE.issuperset(map(type, _members(value))):
+            entry.hand = _COPIERS[kind]
+            entry.value = value
+            if kind is dict:
+                entry.value, keys_cost = self._with_shared_keys(value)  # type: ignore[arg-type]
+                cost += keys_cost
+            entry.cost = cost + sys.getsizeof(entry.value) + _size_together(_members(entry.value))
+        else:
+            entry.value = bytes(payload)
+            entry.hand = _decode_extended if extended else _decode_plain
+            entry.cost = cost + sys.getsizeof(entry.value)
+        return entry
+
+    def _with_shared_keys(self, value: dict[Any, Any]) -> tuple[dict[Any, Any], int]:
+        shape = tuple(value)
+        if len(shape) > _MAX_SHAPE_KEYS or not all(type(key) is str for key in shape):
+            return value, _size_together(shape)
+        shared = self._shapes.get(shape)
+        if shared is not None:
+            return dict(zip(shared, value.values(), strict=True)), 0
+        if len(self._shapes) >= _MAX_SHAPES:
+            self._shapes.clear()
+        self._shapes[shape] = shape
+        return value, _size_together(shape)
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+def _decode_plain(payload: bytes) -> object:
+    return codec.decode(payload, False)
+
+
+def _decode_extended(payload: bytes) -> object:
+    return codec.decode(payload, True)
+
+
+_COPIERS: Final[dict[type, Callable[[Any], Any]]] = {
+    list: list.copy,
+    dict: dict.copy,
+    set: set.copy,
+    bytearray: bytearray.copy,
+    tuple: _same,
+    frozenset: _same,
+}
+
+
+def _members(value: Any) -> Collection[Any]:
+    """What must be immutable for the container to be handed out as a copy; the keys of a dict always are."""
+    if type(value) is dict:
+        return value.values()
+    return () if type(value) is bytearray else value
+
+
+def _size(value: object) -> int:
+    """What a scalar costs; nothing where Python keeps the one object that there is."""
+    kind = type(value)
+    if value is None or kind is bool or (kind is int and value in _SMALL_INT):
+        return 0
+    size = sys.getsizeof(value)
+    return size if kind in _PLAIN else size + _EXOTIC_BYTES
+
+
+def _size_together(members: Collection[Any]) -> int:
+    kinds = set(map(type, members))
+    if kinds == {float}:
+        return _FLOAT_BYTES * len(members)
+    if kinds == {int} and len(members) > _MAX_SHAPE_KEYS:
+        return (
+            0
+            if min(members) in _SMALL_INT and max(members) in _SMALL_INT
+            else sum(map(sys.getsizeof, members))
+        )
+    if kinds <= {str, bytes}:
+        return sum(map(sys.getsizeof, members))
+    return sum(map(_size, members))
+
+
+_PLAIN: Final = frozenset({int, float, str, bytes})

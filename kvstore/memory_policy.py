@@ -1,0 +1,125 @@
+"""Which entry leaves a full memory tier: any cachetools policy, bounded by bytes, with its evictions made visible.
+
+The policies aren't thread-safe; the memory tier calls them under its lock only.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+import cachetools
+
+from kvstore.memory_entry import Address, Entry
+
+_NAMED: Final[dict[str, type[cachetools.Cache[Any, Any]]]] = {
+    "lru": cachetools.LRUCache,
+    "fifo": cachetools.FIFOCache,
+    "lfu": cachetools.LFUCache,
+    "random": cachetools.RRCache,
+}
+
+_BOOKKEEPING: Final[tuple[tuple[type, int], ...]] = (
+    (cachetools.LFUCache, 400),
+    (cachetools.RRCache, 325),
+    (cachetools.Cache, 340),
+)
+"""Bytes that one entry costs beside its key and value: the ``Entry``, its place in the tier's dict and in the policy's.
+Python's tables grow by doubling, so the true figure swings by a third around this one; it is set so that a full tier is
+rarely above its bound. ``make bench`` measures it (`memory`)."""
+
+
+class Policy:
+    """A cachetools policy over entries, in bytes. ``policy`` is one of the four names or a ``cachetools.Cache`` subclass.
+
+    Raises ``ValueError`` for an unknown name, ``TypeError`` for anything else that is no such class, or a class that
+    can't be made with its size alone.
+    """
+
+    def __init__(self, policy: str | type[Any], capacity: int, on_eviction: Callable[[Entry], None]) -> None:
+        base = _resolve(policy)
+        self.bookkeeping = next(cost for known, cost in _BOOKKEEPING if issubclass(base, known))
+        self._replay = _REPLAYS.get(base, _replay_each)
+        kept = {
+            "getsizeof": staticmethod(operator.attrgetter("cost")),
+            "popitem": _reporting_popitem(base, on_eviction),
+        }
+        try:
+            self._cache: cachetools.Cache[Address, Entry] = type(base.__name__, (base,), kept)(capacity)
+        except TypeError as error:
+            raise TypeError(
+                f"policy {base.__name__} can't be made as {base.__name__}(maxsize): {error}. "
+                "Give a subclass that takes its size alone"
+            ) from error
+
+    @property
+    def bytes(self) -> int:
+        """What the entries cost together."""
+        return int(self._cache.currsize)
+
+    def __len__(self) -> int:
+        return len(self._cache)
+
+    def __contains__(self, address: Address) -> bool:
+        return address in self._cache
+
+    def touch(self, entries: list[Entry]) -> None:
+        """These entries were hit, in this order."""
+        self._replay(self._cache, entries)
+
+    def insert(self, address: Address, entry: Entry) -> None:
+        """Take the entry in, or in the place of the one at its address; evicts until it fits."""
+        self._cache[address] = entry
+
+    def remove(self, address: Address) -> bool:
+        """Take the entry out; whether it was there."""
+        return self._cache.pop(address, None) is not None
+
+    def clear(self) -> None:
+        """Take everything out."""
+        self._cache.clear()
+
+
+def _resolve(policy: str | type[Any]) -> type[cachetools.Cache[Any, Any]]:
+    if isinstance(policy, str):
+        if policy not in _NAMED:
+            raise ValueError(f"unknown policy {policy!r}; choose one of {', '.join(map(repr, _NAMED))}")
+        return _NAMED[policy]
+    if isinstance(policy, type) and issubclass(policy, cachetools.Cache):
+        return policy
+    raise TypeError(f"policy must be a name or a subclass of cachetools.Cache, not {policy!r}")
+
+
+def _reporting_popitem(base: type[Any], on_eviction: Callable[[Entry], None]) -> Callable[[Any], Any]:
+    # popitem is what cachetools evicts with; pop and del serve the tier's own removals.
+    def popitem(self: Any) -> Any:
+        address, entry = base.popitem(self)
+        on_eviction(entry)
+        return address, entry
+
+    return popitem
+
+
+def _replay_each(cache: Any, entries: list[Entry]) -> None:
+    for entry in entries:
+        address = entry.address
+        if address in cache:
+            cache[address]
+
+
+def _replay_latest(cache: Any, entries: list[Entry]) -> None:
+    # Where only the latest access of each entry decides the order, the earlier ones need no replay.
+    latest = dict.fromkeys(reversed(entries))
+    _replay_each(cache, [*reversed(latest)])
+
+
+def _replay_nothing(cache: Any, entries: Iterable[Entry]) -> None:
+    """Neither policy looks at hits."""
+
+
+_REPLAYS: Final[dict[type, Callable[[Any, list[Entry]], None]]] = {
+    cachetools.LRUCache: _replay_latest,
+    cachetools.FIFOCache: _replay_nothing,
+    cachetools.RRCache: _replay_nothing,
+}

@@ -1,0 +1,100 @@
+"""One stored record: a header byte, an expiry where flagged, the payload, a checksum.
+
+    offset  bytes  what
+    0       1      header: record format 1 in the high nibble, flags in the low one
+    1       8      only with flag EXPIRES: big-endian milliseconds since the epoch
+    ...     1+     payload, of the codec; flag EXTENDED says in which of its two forms
+    -8      8      XXH3-64, big-endian: the header is its seed, the binding and all after the header its input
+
+The binding is what a record belongs to: the namespace's name in UTF-8 (nothing for the default one) and the
+encoded key. It is not stored, so a record that turns up under another key doesn't match its checksum.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from xxhash import xxh3_64, xxh3_64_digest
+
+from kvstore.codec import decode, decode_plain
+
+EXPIRES: Final = 0x01
+EXTENDED: Final = 0x02
+
+_FORMAT = 0x10
+_PLAIN, _EXTENDED = _FORMAT, _FORMAT | EXTENDED
+_HEADERS = {header: bytes((header,)) for header in range(_FORMAT, _FORMAT + 4)}
+_SHORTEST = 1 + 1 + 8
+_COPY_LIMIT = 8 * 1024
+"""Records of up to this many bytes are copied to be hashed in one call; longer ones are hashed in place."""
+
+# Slices made once: making one is a good part of what a short record costs to take apart.
+_REST, _CHECKSUM = slice(1, -8), slice(-8, None)
+
+
+def pack(binding: bytes, payload: bytes, extended: bool, expires: int | None) -> bytes:
+    """The record of a payload that is stored under `binding`.
+
+    `expires` is in milliseconds since the epoch. Raises ValueError where it doesn't fit 8 bytes, unsigned.
+    """
+    header = _EXTENDED if extended else _PLAIN
+    if expires is not None:
+        if not 0 <= expires < 1 << 64:
+            raise ValueError(f"an expiry is 0 to 2**64 - 1 milliseconds since the epoch, not {expires}")
+        header |= EXPIRES
+        payload = expires.to_bytes(8, "big") + payload
+    if len(payload) <= _COPY_LIMIT:
+        return _HEADERS[header] + payload + xxh3_64_digest(binding + payload, header)
+    checksum = xxh3_64(binding, header)
+    checksum.update(payload)
+    return b"".join((_HEADERS[header], payload, checksum.digest()))
+
+
+def unpack(binding: bytes, raw: bytes | memoryview) -> tuple[bytes | memoryview, bool, int | None]:
+    """The payload of the record under `binding`, whether it is extended, and its expiry.
+
+    The expiry is in milliseconds since the epoch, or None. The payload of a long record, and of a view, is a
+    view of `raw`. Raises ValueError, with the reason, for what `pack` didn't make for this binding.
+    """
+    if len(raw) < _SHORTEST:
+        raise ValueError(f"the record is too short: {len(raw)} bytes")
+    header = raw[0]
+    if header not in _HEADERS:
+        raise ValueError(
+            f"unknown record format: header 0x{header:02x}; it is damaged, or of a newer version"
+        )
+    if len(raw) <= _COPY_LIMIT:
+        rest: bytes | memoryview = raw[_REST]
+        digest = xxh3_64_digest(binding + rest, header)
+    else:
+        rest = memoryview(raw)[_REST]
+        checksum = xxh3_64(binding, header)
+        checksum.update(rest)
+        digest = checksum.digest()
+    if digest != raw[_CHECKSUM]:
+        raise ValueError("checksum mismatch: the record is damaged, or belongs to another key")
+    if not header & EXPIRES:
+        return rest, header & EXTENDED != 0, None
+    if len(rest) <= 8:
+        raise ValueError(f"the record is too short for its expiry: {len(raw)} bytes")
+    return rest[8:], header & EXTENDED != 0, int.from_bytes(rest[:8], "big")
+
+
+def load(binding: bytes, raw: bytes) -> tuple[Any, bytes | memoryview, bool, int | None]:
+    """The value of the record under `binding`, and what `unpack` says of it. Raises what it and `decode` do.
+
+    The miss path: for a short plain record everything happens here, for the calls that it spares.
+    """
+    if _SHORTEST <= len(raw) <= _COPY_LIMIT:
+        payload = raw[_REST]
+        if xxh3_64_digest(binding + payload, _PLAIN) == raw[_CHECKSUM] and raw[0] == _PLAIN:
+            return decode_plain(payload), payload, False, None
+    rest, extended, expires = unpack(binding, raw)
+    return decode(rest, extended), rest, extended, expires
+
+
+def expiry_of(raw: bytes | memoryview) -> int | None:
+    """The expiry that a record claims, unverified: cheap, for what needs no payload. None without one."""
+    if len(raw) >= _SHORTEST + 8 and raw[0] & EXPIRES:
+        return int.from_bytes(raw[1:9], "big")
+    return None

@@ -1,0 +1,328 @@
+"""The writing half of a store's mapping: every operation as something that is done inside a transaction.
+
+A subclass says how a transaction comes about (``_commit``): a store hands the operation to the group commit, a
+transaction does it in itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from typing import Any, Final, NamedTuple, TypeVar
+
+from kvstore import codec, expiry, keys, record
+from kvstore.backends import Reading, Writing
+from kvstore.keys import Key
+from kvstore.reading import MISSING, ReadableSpace
+
+R = TypeVar("R")
+
+Apply = Callable[[Writing, list[Any]], R]
+"""What to do in a transaction; the list takes the memory entries of what it writes."""
+
+Items = Mapping[Key, Any] | Iterable[tuple[Key, Any]]
+
+_PURGED_BY_ONE_EXPIRE = 1000
+_REMEMBERED_AT_MOST: Final = 1000
+"""A batch of more keys than this is taken for a load: it leaves the memory tier to what is hot."""
+
+
+class Prepared(NamedTuple):
+    """A record ready to be put, made outside every lock."""
+
+    encoded: bytes
+    raw: bytes
+    expires: int | None
+    entry: Any
+
+
+class WritableSpace(ReadableSpace, MutableMapping[Key, Any]):
+    """One space as a mutable mapping with atomic operations."""
+
+    def _commit(self, apply: Apply[R]) -> R:
+        """Do it in a transaction; it is durable when this returns."""
+        raise NotImplementedError
+
+    def _entry(
+        self, key: Key, encoded: bytes, value: object, payload: bytes, extended: bool, expires: int | None
+    ) -> Any:
+        """What the memory tier may keep of a value once it is written; None for nothing."""
+        return None
+
+    # -- single keys ---------------------------------------------------------------------------------------------
+
+    def __setitem__(self, key: Key, value: Any) -> None:
+        self.set(key, value)
+
+    def set(self, key: Key, value: Any, *, ttl: float | None = None) -> None:
+        """Store the value, over whatever is there. ``ttl``: seconds until the record ends; None for never.
+
+        Raises ``InvalidKeyError``, ``UnstorableValueError`` (before anything is written), ``StoreFullError``.
+        """
+        prepared = self._prepare(key, value, ttl)
+        self._commit(lambda txn, remembered: self._put(txn, prepared, remembered))
+
+    def add(self, key: Key, value: Any, *, ttl: float | None = None) -> bool:
+        """Store the value where the key has none; whether it did. Raises as ``set``."""
+        prepared = self._prepare(key, value, ttl)
+
+        def apply(txn: Writing, remembered: list[Any]) -> bool:
+            if self._live(txn, prepared.encoded) is not None:
+                return False
+            self._put(txn, prepared, remembered)
+            return True
+
+        return self._commit(apply)
+
+    def __delitem__(self, key: Key) -> None:
+        if not self.delete(key):
+            raise KeyError(key)
+
+    def delete(self, key: Key) -> bool:
+        """Remove the key; whether it was there."""
+        return self.delete_many((key,)) == 1
+
+    def pop(self, key: Key, default: Any = MISSING) -> Any:
+        """Remove the key and return its value; without one, ``default``, or ``KeyError`` where none is given."""
+        encoded = keys.encode_lookup(key)
+
+        def apply(txn: Writing, _: list[Any]) -> Any:
+            value = self._read(txn, encoded)
+            if value is not MISSING and encoded is not None:
+                txn.delete(self._space, encoded)
+            return value
+
+        value = MISSING if encoded is None else self._commit(apply)
+        if value is MISSING:
+            if default is MISSING:
+                raise KeyError(key)
+            return default
+        return value
+
+    def popitem(self) -> tuple[Key, Any]:
+        """Remove and return the first item in key order. Raises ``KeyError`` where there is none."""
+
+        def apply(txn: Writing, _: list[Any]) -> tuple[Key, Any] | None:
+            for encoded, raw in txn.scan(self._space, *keys.ALL):
+                value = self._value(encoded, raw, MISSING)
+                if value is not MISSING:
+                    txn.delete(self._space, encoded)
+                    return self._key(encoded), value
+            return None
+
+        item = self._commit(apply)
+        if item is None:
+            raise KeyError("the store is empty")
+        return item
+
+    def setdefault(self, key: Key, default: Any = None, *, ttl: float | None = None) -> Any:
+        """The value of the key; where it has none, ``default``, stored. Raises as ``set``."""
+        prepared = self._prepare(key, default, ttl)
+
+        def apply(txn: Writing, remembered: list[Any]) -> Any:
+            value = self._read(txn, prepared.encoded)
+            if value is MISSING:
+                self._put(txn, prepared, remembered)
+                return self._value(prepared.encoded, prepared.raw, default)
+            return value
+
+        return self._commit(apply)
+
+    def touch(self, key: Key, ttl: float | None) -> bool:
+        """Let the record end ``ttl`` seconds from now, or never with None; whether there is one."""
+        expires = expiry.deadline(self._clock, ttl)
+        encoded = keys.encode_lookup(key)
+
+        def apply(txn: Writing, _: list[Any]) -> bool:
+            raw = None if encoded is None else self._live(txn, encoded)
+            if raw is None or encoded is None:
+                return False
+            payload, extended, _old = self._open(encoded, raw)
+            renewed = record.pack(self._binding + encoded, bytes(payload), extended, expires)
+            self._put(txn, Prepared(encoded, renewed, expires, None), [])
+            return True
+
+        return encoded is not None and self._commit(apply)
+
+    # -- atomic changes ------------------------------------------------------------------------------------------
+
+    def incr(self, key: Key, delta: float = 1, *, default: float = 0) -> Any:
+        """Add ``delta`` to the number at the key, atomically across threads and processes; the new number.
+
+        A key without a value counts as ``default``. The record's time to live stays. Raises ``TypeError`` where the
+        value, or ``delta``, is no int or float.
+        """
+        encoded = keys.encode(key)
+        for number in (delta, default):
+            _require_number(number)
+
+        def apply(txn: Writing, remembered: list[Any]) -> Any:
+            raw = self._live(txn, encoded)
+            value = default if raw is None else self._value(encoded, raw, default)
+            _require_number(value)
+            total = value + delta
+            self._put(txn, self._prepare(key, total, None, self._expiry(encoded, raw)), remembered)
+            return total
+
+        return self._commit(apply)
+
+    def compare_and_set(self, key: Key, expected: Any, value: Any) -> bool:
+        """Store ``value`` where the key now has ``expected``; whether it did. Atomic across threads and processes.
+
+        Equal means equal and of the same type. The record's time to live stays. For a key without a value there is
+        ``add``. Raises as ``set``.
+        """
+        encoded = keys.encode(key)
+        prepared = self._prepare(key, value, None)
+
+        def apply(txn: Writing, remembered: list[Any]) -> bool:
+            raw = self._live(txn, encoded)
+            if raw is None:
+                return False
+            current = self._value(encoded, raw, MISSING)
+            if type(current) is not type(expected) or not (
+                current == expected or _same_bytes(current, expected)
+            ):
+                return False
+            expires = self._expiry(encoded, raw)
+            kept = prepared if expires is None else self._prepare(key, value, None, expires)
+            self._put(txn, kept, remembered)
+            return True
+
+        return self._commit(apply)
+
+    def modify(self, key: Key, function: Callable[[Any], Any], *, default: Any = MISSING) -> Any:
+        """Replace the value by ``function(value)``, atomically across threads and processes; the new value.
+
+        A key without a value counts as ``default``; without one given, ``KeyError``. The function runs in the caller's
+        thread and outside every lock; where another write comes between, it is called again with the newer value. The
+        record's time to live stays. Raises as ``set``, and whatever the function raises.
+        """
+        encoded = keys.encode(key)
+        while True:
+            with self._view() as view:
+                before = self._live(view, encoded)
+            value = MISSING if before is None else self._value(encoded, before, MISSING)
+            if value is MISSING:
+                if default is MISSING:
+                    raise KeyError(key)
+                value = default
+            changed = function(value)
+            prepared = self._prepare(key, changed, None, self._expiry(encoded, before))
+            if self._commit(self._replacing(before, prepared)):
+                return self._value(encoded, prepared.raw, changed)
+
+    def _replacing(self, before: bytes | None, prepared: Prepared) -> Apply[bool]:
+        def apply(txn: Writing, remembered: list[Any]) -> bool:
+            if self._live(txn, prepared.encoded) != before:
+                return False
+            self._put(txn, prepared, remembered)
+            return True
+
+        return apply
+
+    # -- many keys -----------------------------------------------------------------------------------------------
+
+    def set_many(self, items: Items, *, ttl: float | None = None) -> None:
+        """Store all the items in one transaction: all of them, or none. Raises as ``set``.
+
+        Of a batch of at most 1,000 the memory tier keeps the values; a larger one is taken for a load, and leaves the
+        tier to what is hot.
+        """
+        pairs = list(items.items() if isinstance(items, Mapping) else items)
+        expires = expiry.deadline(self._clock, ttl)
+        remember = len(pairs) <= _REMEMBERED_AT_MOST
+        batch = [self._prepare(key, value, None, expires, remember=remember) for key, value in pairs]
+        if batch:
+            self._commit(lambda txn, remembered: self._put_all(txn, batch, remembered))
+
+    def update(self, other: Any = (), /, **named: Any) -> None:
+        """As ``dict.update``, in one transaction."""
+        pairs = [(key, other[key]) for key in other.keys()] if hasattr(other, "keys") else list(other)  # noqa: SIM118
+        self.set_many([*pairs, *named.items()])
+
+    def delete_many(self, keys_: Iterable[Key]) -> int:
+        """Remove the keys in one transaction; how many were there."""
+        wanted = [encoded for encoded in map(keys.encode_lookup, keys_) if encoded is not None]
+
+        def apply(txn: Writing, _: list[Any]) -> int:
+            # What has ended is removed too, but was not there.
+            live = sum(self._live(txn, encoded) is not None for encoded in dict.fromkeys(wanted))
+            for encoded in wanted:
+                txn.delete(self._space, encoded)
+            return live
+
+        return self._commit(apply) if wanted else 0
+
+    def clear(self) -> None:
+        """Remove every key, in one transaction."""
+        self._commit(lambda txn, _: txn.clear(self._space))
+
+    def expire(self) -> int:
+        """Purge the records of the store, in all namespaces, whose time is over; how many there were."""
+        total = 0
+        while True:
+            purged, left = self._commit(self._purge_some)
+            total += purged
+            if not left:
+                return total
+
+    def _purge_some(self, txn: Writing, _: list[Any]) -> tuple[int, bool]:
+        now = int(self._clock() * 1000)
+        purged = expiry.purge(txn, now, _PURGED_BY_ONE_EXPIRE)
+        return purged, next(expiry.due(txn, now), None) is not None
+
+    # -- records -------------------------------------------------------------------------------------------------
+
+    def _prepare(
+        self, key: Key, value: Any, ttl: float | None, expires: int | None = None, *, remember: bool = True
+    ) -> Prepared:
+        encoded = keys.encode(key)
+        if ttl is not None:
+            expires = expiry.deadline(self._clock, ttl)
+        if type(value) in _SHALLOW:
+            # What is encoded and what memory keeps must be the same, even while another thread changes the original.
+            value = value.copy()
+        payload, extended = codec.encode(value)
+        raw = record.pack(self._binding + encoded, payload, extended, expires)
+        entry = self._entry(key, encoded, value, payload, extended, expires) if remember else None
+        return Prepared(encoded, raw, expires, entry)
+
+    def _put(self, txn: Writing, prepared: Prepared, remembered: list[Any]) -> None:
+        encoded, raw, expires, entry = prepared
+        txn.put(self._space, encoded, raw)
+        if expires is not None:
+            expiry.enter(txn, self._space, encoded, expires)
+        if entry is not None:
+            remembered.append(entry)
+
+    def _put_all(self, txn: Writing, batch: list[Prepared], remembered: list[Any]) -> None:
+        txn.put_all(self._space, [(encoded, raw) for encoded, raw, _, _ in batch])
+        for encoded, _, expires, entry in batch:
+            if expires is not None:
+                expiry.enter(txn, self._space, encoded, expires)
+            if entry is not None:
+                remembered.append(entry)
+
+    def _live(self, txn: Reading, encoded: bytes) -> bytes | None:
+        """The record, where there is one whose time isn't over."""
+        raw = txn.get(self._space, encoded)
+        return raw if raw is not None and self._is_live(raw) else None
+
+    def _read(self, txn: Reading, encoded: bytes | None) -> Any:
+        raw = None if encoded is None else txn.get(self._space, encoded)
+        return MISSING if raw is None or encoded is None else self._value(encoded, raw, MISSING)
+
+    def _expiry(self, encoded: bytes, raw: bytes | None) -> int | None:
+        return None if raw is None else self._open(encoded, raw)[2]
+
+
+_SHALLOW: Final = frozenset({list, dict, set, bytearray})
+
+
+def _require_number(value: object) -> None:
+    if type(value) not in (int, float):
+        raise TypeError(f"incr works on int and float, not {type(value).__name__}")
+
+
+def _same_bytes(one: object, other: object) -> bool:
+    return codec.encode(one) == codec.encode(other)

@@ -1,0 +1,40 @@
+"""What every test may ask for: places to work in, the command, and hypothesis as wanted for the occasion."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# No deadlines: a commit waits for the disk, and a test must not fail for the machine's mood.
+hypothesis.settings.register_profile("default", deadline=None)
+# The same examples in every run, so that a red run is the change's doing; new ones are sought outside CI.
+hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2_000)
+hypothesis.settings.load_profile(
+    os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default")
+)
+
+
+@pytest.fixture
+def store_path(tmp_path: Path) -> Path:
+    """A path at which no store is yet, in a directory that is the test's own."""
+    return tmp_path / "store.kv"
+
+
+@pytest.fixture
+def source_tree_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Child processes import this source tree, and find a ``kvstore`` command that does, installed or not."""
+    command = tmp_path / "bin" / "kvstore"
+    command.parent.mkdir()
+    start = "import sys; from kvstore_cli.main import main; sys.exit(main())"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c "{start}" "$@"\n')
+    command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tools")]))
