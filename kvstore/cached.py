@@ -8,50 +8,63 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from functools import partial
-from typing import Any, TypeVar
 
-from kvstore import keys, record
-from kvstore.backends import Reading, Space
-from kvstore.commit import Write
+from kvstore import expiry, keys, record
+from kvstore.backends import Reading, Space, Writing
+from kvstore.commit_write import Write
 from kvstore.engine import ClosedEngine, Engine
 from kvstore.errors import ReadOnlyError
 from kvstore.expiry import Clock
+from kvstore.frozen import Frozen
 from kvstore.keys import Key
 from kvstore.memory import BUFFER_LIMIT, MemoryTier
 from kvstore.memory_entry import Entry, Token
-from kvstore.reading import MISSING
+from kvstore.missing import MISSING
 from kvstore.writing import Apply, WritableSpace
 
-R = TypeVar("R")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    R = TypeVar("R")
 
 ReadRecord = Callable[[Space, bytes], tuple[bytes | None, int]]
 """Where a record is read, and the commit that it was read at."""
 
 
+class Handle(Frozen):
+    """What one ``open`` of a store has of its own, and what it shares."""
+
+    engine: Engine
+    tier: MemoryTier
+    clock: Clock
+    timeout: float | None
+    readonly: bool
+
+
 class CachedSpace(WritableSpace):
     """One space of an open store, read through the memory tier and written through to the file."""
 
-    def __init__(self, space: Space, engine: Engine, tier: MemoryTier, clock: Clock, *, readonly: bool) -> None:
-        super().__init__(space, clock)
-        self._engine = engine
-        self._readonly = readonly
-        self._read_record = engine.backend.get
+    def __init__(self, space: Space, handle: Handle) -> None:
+        super().__init__(space, handle.clock)
+        tier = handle.tier
+        self._handle = handle
+        self._engine = handle.engine
+        self._read_record = handle.engine.backend.get
         self._tier = tier
         self._front = tier.front(space)
         self._hits = tier.hits
-        self._capacity = tier.capacity
-        if not tier.capacity:
-            self._fetch = partial(self._fetch_by, engine.backend.get)  # type: ignore[method-assign]
+        self._read_alone = handle.engine.backend.get_record
+        self._alone = not tier.capacity
         self._misses, self._absent = tier.tallies(space)
 
     def __getitem__(self, key: Key) -> Any:
         """The value of the key. Raises ``KeyError`` where there is none, otherwise as ``get``."""
-        kind = type(key)
-        token = key if kind is str or kind is int else keys.encode_lookup(key)
         cell, unchanged = self._tier.mark
         if cell[0] == unchanged:
-            entry = self._front.get(token)  # type: ignore[arg-type]
+            kind = type(key)
+            token: Any = key if kind is str or kind is int else keys.encode_lookup(key)
+            entry = self._front.get(token)
             if entry is not None:
                 hand = entry.hand
                 if hand is None or entry.expires is None:
@@ -60,7 +73,7 @@ class CachedSpace(WritableSpace):
                     if len(hits) >= BUFFER_LIMIT:
                         self._tier.replay()
                     return entry.value if hand is None else hand(entry.value)
-        value = self._fetch(key, token, MISSING)
+        value = self._fetch_alone(key, MISSING) if self._alone else self._fetch(key, MISSING)
         if value is MISSING:
             raise KeyError(key)
         return value
@@ -70,11 +83,11 @@ class CachedSpace(WritableSpace):
 
         Raises ``TypeError`` for an unhashable key, ``CorruptRecordError`` where the record doesn't match its checksum.
         """
-        kind = type(key)
-        token = key if kind is str or kind is int else keys.encode_lookup(key)
         cell, unchanged = self._tier.mark
         if cell[0] == unchanged:
-            entry = self._front.get(token)  # type: ignore[arg-type]
+            kind = type(key)
+            token: Any = key if kind is str or kind is int else keys.encode_lookup(key)
+            entry = self._front.get(token)
             if entry is not None:
                 hand = entry.hand
                 if hand is None or entry.expires is None:
@@ -83,14 +96,12 @@ class CachedSpace(WritableSpace):
                     if len(hits) >= BUFFER_LIMIT:
                         self._tier.replay()
                     return entry.value if hand is None else hand(entry.value)
-        return self._fetch(key, token, default)
+        return self._fetch_alone(key, default) if self._alone else self._fetch(key, default)
 
     def __contains__(self, key: object) -> bool:
-        kind = type(key)
-        token = key if kind is str or kind is int else keys.encode_lookup(key)
         cell, unchanged = self._tier.mark
         if cell[0] == unchanged:
-            entry = self._front.get(token)  # type: ignore[arg-type]
+            entry = self._front.get(_token(key))  # type: ignore[arg-type]  # where there is no token, there is no entry
             if entry is not None and entry.expires is None:
                 return True
         return super().__contains__(key)
@@ -109,10 +120,11 @@ class CachedSpace(WritableSpace):
 
     # -- the slow half of a read ---------------------------------------------------------------------------------
 
-    def _fetch(self, key: object, token: Token | None, default: Any) -> Any:
+    def _fetch(self, key: object, default: Any) -> Any:
         """The value by way of the file, unless memory has it once it has caught up."""
         tier = self._tier
-        if token is not None and self._capacity:
+        token = _token(key)
+        if token is not None:
             cell, unchanged = tier.mark
             if cell[0] != unchanged:
                 tier.catch_up()
@@ -134,9 +146,31 @@ class CachedSpace(WritableSpace):
                 except ValueError as error:
                     raise self._corrupt(encoded, error) from error
                 if expires is None or expires > self._clock() * 1000:
-                    if not self._capacity:
-                        return value
                     return self._tier.offer(self._space, token, value, payload, extended, expires, commit)  # type: ignore[arg-type]
+        next(self._absent)
+        return default
+
+    def _fetch_alone(self, key: object, default: Any) -> Any:
+        """The value by way of the file, where the memory tier is off: all of a miss, with as few calls as it can be."""
+        next(self._misses)
+        if type(key) is str:
+            # As `keys.encode_lookup`, which would be a call more. A key that is too long for a store isn't found in it.
+            try:
+                encoded: bytes | None = b"\x02" + key.encode()
+            except UnicodeEncodeError:
+                encoded = None
+        else:
+            encoded = keys.encode_lookup(key)
+        if encoded is not None:
+            read = self._read_alone
+            raw = read(self._space, encoded)
+            if raw is not None:
+                try:
+                    value, _, _, expires = record.load(self._binding + encoded, raw)
+                except ValueError as error:
+                    raise self._corrupt(encoded, error) from error
+                if expires is None or expires > self._clock() * 1000:
+                    return value
         next(self._absent)
         return default
 
@@ -177,27 +211,62 @@ class CachedSpace(WritableSpace):
 
     # -- where reads and writes go -------------------------------------------------------------------------------
 
-    def _view(self) -> AbstractContextManager[Reading]:
-        return self._engine.backend.read(self._space)
+    def _view(self, *also: Space) -> AbstractContextManager[Reading]:
+        return self._engine.backend.read(self._space, *also)
 
     def _commit(self, apply: Apply[R]) -> R:
-        if self._readonly:
-            raise ReadOnlyError(f"{self._engine.identity} was opened with readonly=True; open it for writing to change it")
-        result: R = self._engine.committer.submit(Write(apply, self._tier))
+        result: R = self._engine.committer.submit(self._wish(apply))
         return result
 
-    def _entry(
+    def _wish(self, apply: Apply[Any]) -> Write:
+        self._refuse_readonly()
+        return Write(apply, self._tier, self._purge_few, self._handle.timeout)
+
+    def _refuse_readonly(self) -> None:
+        if self._handle.readonly:
+            raise ReadOnlyError(f"{self._engine.identity} was opened with readonly=True; open it for writing to change it")
+
+    def _purge_few(self, txn: Writing) -> None:
+        expiry.purge_few(txn, int(self._clock() * 1000))
+
+    def get_or_set(self, key: Key, factory: Callable[[], Any], *, ttl: float | None = None) -> Any:
+        """The value of the key; where it has none, ``factory()``, stored. Counts as a lookup.
+
+        The factory runs once, however many threads and processes ask: the others wait for it. Where it raises, its caller
+        gets the exception and one of the others takes its turn; where its process dies, too. It runs outside every lock and
+        may use the store. Raises as ``set``.
+        """
+        value = self.get(key, MISSING)
+        if value is not MISSING:
+            return value
+        self._refuse_readonly()
+        engine = self._engine
+
+        def make() -> Any:
+            made = factory()
+            self.set(key, made, ttl=ttl)
+            return made
+
+        address = (self._space, keys.encode(key))
+        return engine.flights.run(address, engine.companion, lambda: WritableSpace.get(self, key, MISSING), make)
+
+    def _note(
         self, key: Key, encoded: bytes, value: object, payload: bytes, extended: bool, expires: int | None
     ) -> Any:
         token = key if type(key) in (str, int) else encoded
-        return self._tier.entry(self._space, token, value, payload, extended, expires)  # type: ignore[arg-type]
+        return self._tier.note(self._space, token, value, payload, extended, expires)  # type: ignore[arg-type]
 
     def _shut(self) -> None:
         """Let every later call raise ``StoreClosedError``, though another handle may keep the engine open."""
         closed = ClosedEngine(self._engine.identity)
         self._engine = closed  # type: ignore[assignment]
-        self._read_record = closed.refuse
-        self._fetch = partial(self._fetch_by, closed.refuse)  # type: ignore[method-assign]
+        self._read_record = self._read_alone = closed.refuse
+        self._alone = True
+
+
+def _token(key: object) -> Token | None:
+    """What memory looks the key up by; None for what is no key."""
+    return key if type(key) in (str, int) else keys.encode_lookup(key)  # type: ignore[return-value]
 
 
 def _handed_out(entry: Entry) -> Any:
@@ -208,7 +277,7 @@ def _distinct(wanted: Iterable[Key]) -> list[tuple[Key, Token | None]]:
     """Each key once, with its token. Not by Python's equality, by which ``True`` would stand in for ``1``."""
     found: dict[object, tuple[Key, Token | None]] = {}
     for key in wanted:
-        token = key if type(key) in (str, int) else keys.encode_lookup(key)
+        token = _token(key)
         # What can't be a key is absent, each on its own.
         found.setdefault(object() if token is None else token, (key, token))  # type: ignore[arg-type]
     return list(found.values())

@@ -8,36 +8,38 @@ the codes of `kvstore.extensions` and `kvstore.composites`. Decoding runs no cod
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
-from fractions import Fraction
 from struct import error as StructError  # noqa: N812  # the module's own name for it is no name
-from typing import Any, Final, NoReturn, TypeVar
-from uuid import UUID
 
 from msgpack import ExtType, Packer, Unpacker, packb, unpackb
 from msgpack.exceptions import UnpackException
 
 from kvstore.codec_reader import Reader
 from kvstore.codec_writer import MAX_DEPTH, PLAIN, Writer, is_plain
-from kvstore.composites import MARKERS, OWN_TYPE, Marker, own_type_markers
+from kvstore.composites import MARKERS, OPENERS, OWN_TYPE, Marker, meet, own_type_markers
 from kvstore.errors import UnstorableValueError
+from kvstore.extensions import IMMUTABLE, WRITERS
 from kvstore.registry import Opaque, Registry
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, Final, NoReturn, TypeVar
+
+    T = TypeVar("T")
+
 __all__ = ["IMMUTABLE", "MAX_DEPTH", "Opaque", "decode", "decode_opaque", "encode", "register"]
-
-T = TypeVar("T")
-
-_EXTENDED_SCALARS = {complex, datetime, date, time, timedelta, Decimal, UUID, Fraction}
-IMMUTABLE: Final[frozenset[type]] = PLAIN | _EXTENDED_SCALARS
-"""The exact types whose values nobody can change, and that may therefore be shared."""
 
 _KEPT_BUFFER = 256 * 1024
 _CHECKED_FROM = 16 * 1024
 _TEXT_HEADS = b"\xc5\xc6\xda\xdb"
 
-_registry = Registry(IMMUTABLE | {bytearray, list, tuple, dict, set, frozenset, Opaque})
+
+def _is_in_model(kind: type) -> bool:
+    meet(kind)
+    return kind is list or kind in IMMUTABLE or kind in WRITERS or kind in OPENERS
+
+
+_registry = Registry(_is_in_model)
 _build_own, _leave_own = own_type_markers(_registry)
 _markers: dict[int, Marker] = MARKERS | {OWN_TYPE: _build_own}
 _opaque_markers: dict[int, Marker] = MARKERS | {OWN_TYPE: _leave_own}
@@ -123,15 +125,14 @@ def decode(payload: bytes | memoryview, extended: bool) -> object:
     if extended:
         return _decode_extended(payload, _markers)
     try:
-        return unpackb(payload, ext_hook=_refuse_extension, timestamp=1)
+        return unpackb(payload, ext_hook=refuse_extension, timestamp=1)
     except UnpackException as error:  # a ValueError too, and without a message
         raise ValueError(f"malformed msgpack: {error!r}") from None
 
 
-decode_plain: Final[Callable[[bytes | memoryview], object]] = unpackb
-"""As `decode` of a short payload that is not extended, without options, each of which would cost a read time.
-
-An extension in such a payload, which only a forger can have put there, reads as msgpack's own inert tuple.
+unpack_plain: Final[Callable[..., Any]] = unpackb
+"""msgpack's own, for the miss path, which can't afford a call more: ``unpack_plain(payload, ext_hook=refuse_extension,
+timestamp=1)`` is `decode` of a plain payload of at most 16 KiB. Its ValueError may lack a message.
 """
 
 
@@ -147,7 +148,8 @@ def decode_opaque(payload: bytes | memoryview, extended: bool) -> object:
     return _decode_extended(payload, _opaque_markers)
 
 
-def _refuse_extension(code: int, data: bytes) -> NoReturn:  # noqa: ARG001  # msgpack passes both
+def refuse_extension(code: int, data: bytes) -> NoReturn:  # noqa: ARG001  # msgpack passes both
+    """Raise the ValueError for an extension in a plain payload, which only a forger can have put there."""
     raise ValueError(f"extension {code} in a payload that is not marked as extended")
 
 

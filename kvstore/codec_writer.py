@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from types import NoneType
-from typing import TYPE_CHECKING, Any, Final
 
-from kvstore.composites import DICT, FROZENSET, OPENERS, OWN_TYPE, SET
+from kvstore.composites import DICT, FROZENSET, OPENERS, OWN_TYPE, SET, meet
 from kvstore.errors import UnstorableValueError
 from kvstore.extensions import BIG_INT, WRITERS, write_big_int
 from kvstore.refusal import Refused, full_name, path_to
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from typing import Any, Final
+
     from kvstore.registry import Registry
 
 PLAIN: Final[frozenset[type]] = frozenset({NoneType, bool, int, float, str, bytes})
@@ -29,7 +31,7 @@ Reading stops at 1,024, where msgpack does.
 _CONTAINERS = frozenset({list, dict})
 _BY_HASH = frozenset({SET, FROZENSET, DICT})
 _UNFAILING = frozenset({NoneType, bool, float, bytes})
-_TOLD_APART = frozenset({*PLAIN, *WRITERS})  # two NaNs stay two, read in whatever way
+_STANDING = frozenset({*PLAIN, *WRITERS, *OPENERS, list})  # the types that need not be met
 
 
 def is_plain(value: Any, room: int = MAX_DEPTH) -> bool:
@@ -90,6 +92,8 @@ class Writer:
         as_is = self._as_is
         kind = type(value)
         try:
+            if kind not in _STANDING:
+                meet(kind)
             if kind in WRITERS:
                 code, write = WRITERS[kind]
                 return self._extension((code, write(value)))
@@ -154,7 +158,10 @@ class Writer:
         """Put a set's members in order; refuse members or keys that are one when read as `Opaque`."""
         step = 2 if code == DICT else 1
         keys = zip(items[::step], lowered[1::step], strict=True)
-        doubtful = [self._pack(key) for item, key in keys if type(item) not in _TOLD_APART]
+        # Two NaNs stay two, read in whatever way.
+        doubtful = [
+            self._pack(key) for item, key in keys if type(item) not in PLAIN and type(item) not in WRITERS
+        ]
         if len(set(doubtful)) != len(doubtful):
             what = "keys" if code == DICT else "members"
             raise Refused(f"has {what} that differ in memory and not as they are stored")

@@ -1,95 +1,73 @@
 """Group commit: writers that arrive while a commit is under way share the next one.
 
 A durable commit costs the same two flushes for one write as for a hundred. So whoever gets the turn commits for
-everybody who is waiting, each in a nested transaction of its own: one's error is its own.
+everybody who is waiting. A batch is tried as a whole; where one of its writes fails, each is done in a nested transaction
+of its own, so that one's error is its own.
+
+A thread that finds nobody at it commits in itself. What comes meanwhile is left to the *courier*, a thread of the
+committer's own, which starts when it is first needed; so is whatever an event loop posts.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Iterator
 
 from kvstore.backends import Backend, Writing
-from kvstore.coherence import Change, Changes
-from kvstore.errors import TransactionError
+from kvstore.commit_write import Tier, Write, settle
+from kvstore.companion import Companion
+from kvstore.errors import StoreBusyError, TransactionError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
-class Tier(Protocol):
-    """The part of a memory tier that a commit speaks to."""
-
-    def forget(self, changed: Sequence[Change]) -> None:
-        """Drop these keys: what memory knows of them may be about to end."""
-
-    def abandon(self, changed: Sequence[Change]) -> None:
-        """The commit failed."""
-
-    def committed(self, commit: int, changed: Sequence[Change], remembered: Sequence[Any]) -> None:
-        """The commit is durable: take note of what it changed, and take in the entries that were written."""
-
-
-Remembered = dict[Tier, list[Any]]
-"""The memory entries of what a transaction has written, by the tier they are for."""
-
-
-class Write:
-    """One writer's wish: what to do in the transaction, and what memory may know once it is durable.
-
-    ``apply`` gets the transaction and the list ``remembered``, to which it appends the memory entries of what it
-    has written; its result is the writer's. It may be called again in another transaction, never concurrently.
-    """
-
-    __slots__ = ("apply", "done", "error", "on_done", "remembered", "result", "tier")
-
-    def __init__(
-        self,
-        apply: Callable[[Writing, list[Any]], Any],
-        tier: Tier,
-        on_done: Callable[[Write], None] | None = None,
-    ) -> None:
-        self.apply = apply
-        self.tier = tier
-        self.on_done = on_done
-        self.remembered: list[Any] = []
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.done = False
-
-    def run(self, txn: Writing) -> None:
-        """Do it in ``txn``."""
-        self.remembered.clear()
-        self.result = self.apply(txn, self.remembered)
-        txn.check_size()
-
-    def finish(self, error: BaseException | None = None) -> None:
-        """Settle the outcome, once."""
-        if not self.done:
-            self.error = error
-            self.done = True
-            if self.on_done is not None:
-                self.on_done(self)
-
+_LOOK_SECONDS: Final = 0.05
+"""How often a thread that waits for others to commit its write looks whether anybody does."""
+_LINGER_SECONDS: Final = 0.002
+_LINGER_STEP_SECONDS: Final = 0.00005
 
 class Committer:
     """The one place of a process where transactions on a store are committed."""
 
-    def __init__(self, backend: Backend, changes: Changes) -> None:
+    guest: object = None
+    """Whoever is inside a transaction by the hands of a thread: a task of an event loop."""
+
+    def __init__(self, backend: Backend, companion: Companion) -> None:
         self._backend = backend
-        self._changes = changes
+        self._companion = companion
+        self.start_over_in_child()
+
+    def start_over_in_child(self) -> None:
+        """Begin with nothing: the threads that waited, and the one that had the turn, are the parent's."""
         self._waiting: deque[Write] = deque()
+        self._posted: deque[Write] = deque()
         self._turn = threading.Lock()
         self._holder: int | None = None
+        self.guest = None
+        self._company = 1
+        self._courier: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._ending = False
+        # Locked until the courier is called.
+        self._call = threading.Lock()
+        self._call.acquire()
+
+    # -- writes ------------------------------------------------------------------------------------------------------
 
     def submit(self, write: Write) -> Any:
         """Commit ``write``, together with whatever else is waiting, and give its result or raise its error."""
-        self._refuse_own_turn()
+        self.refuse_own_turn()
         self._waiting.append(write)
         try:
-            with self._turn:
-                if not write.done:
-                    self._commit_waiting()
+            while not write.done:
+                if self._turn.locked():
+                    write.wait(_LOOK_SECONDS)
+                else:
+                    self._take_turn(write)
         except BaseException:
             # An interrupted write must not be committed after its caller was told.
             with contextlib.suppress(ValueError):
@@ -99,95 +77,230 @@ class Committer:
             raise write.error
         return write.result
 
+    def _take_turn(self, write: Write) -> None:
+        with self._turn:
+            if not write.done:
+                self._commit_waiting(self._waiting)
+                if not write.done:
+                    raise TransactionError("a commit was interrupted; read to see whether it took place")
+        self._pass_on()
+
+    def post(self, write: Write) -> None:
+        """Have the courier commit ``write``; its ``on_done`` tells when the outcome is settled."""
+        if self._courier is None:
+            self._start_courier()
+        self._posted.append(write)
+        self._call_courier()
+
+    def withdraw(self, write: Write) -> bool:
+        """Take back what was posted; whether that was in time. Otherwise it is being committed, or is done."""
+        try:
+            self._posted.remove(write)
+        except ValueError:
+            return False
+        return True
+
+    def close(self) -> None:
+        """Commit what was posted, and end the courier."""
+        courier = self._courier
+        if courier is not None:
+            self._ending = True
+            self._call_courier()
+            if courier is not threading.current_thread():
+                courier.join()
+
+    # -- the courier -------------------------------------------------------------------------------------------------
+
+    def _start_courier(self) -> None:
+        with self._starting:
+            if self._courier is None:
+                courier = threading.Thread(target=self._carry, name="kvstore-commit", daemon=True)
+                courier.start()
+                self._courier = courier
+
+    def _call_courier(self) -> None:
+        # Of two who call at once, one finds it done.
+        if self._call.locked():
+            with contextlib.suppress(RuntimeError):
+                self._call.release()
+
+    def _pass_on(self) -> None:
+        """Leave what waits to the courier; the turn has just become free. A thread whose write it is looks after it where
+        this doesn't come about."""
+        if self._waiting:
+            with contextlib.suppress(RuntimeError):
+                if self._courier is None:
+                    self._start_courier()
+                self._call_courier()
+
+    def _carry(self) -> None:
+        # What is posted is taken by this thread alone, whom no signal reaches.
+        while not self._ending or self._waiting or self._posted:
+            self._call.acquire()
+            while self._waiting or self._posted:
+                with self._turn:
+                    # One failing batch has told its writers; the next one is another matter.
+                    with contextlib.suppress(BaseException):
+                        self._commit_waiting(self._waiting, self._posted)
+
+    # -- a batch -----------------------------------------------------------------------------------------------------
+
+    def _commit_waiting(self, *queues: deque[Write]) -> None:
+        """Commit everything that waits in the queues. The caller has the turn."""
+        batch: list[Write] = []
+        commits: list[int] = []
+        try:
+            self._holder = threading.get_ident()
+            self._linger(queues)
+            for queue in queues:
+                for _ in range(len(queue)):
+                    batch.append(queue.popleft())
+            self._company = max(len(batch), self._company * 3 // 4)
+            try:
+                if self._lock_writing(batch):
+                    self._backend.write(lambda txn: self._commit(txn, batch, commits))
+            finally:
+                self._companion.unlock_writing()
+        except Exception as error:
+            settle(batch, error)
+        except BaseException:
+            # Meant for this thread alone. The others' writes wait for a turn of their own, unless they may be in the file.
+            if commits:
+                settle(batch, TransactionError("the commit was interrupted; read to see whether it took place"))
+            else:
+                self._waiting.extendleft(write for write in reversed(batch) if not write.done)
+            raise
+        else:
+            settle(batch)
+        finally:
+            self._holder = None
+
+    def _linger(self, queues: Collection[deque[Write]]) -> None:
+        """Where writers came in company before, wait as long as they keep coming: each that misses this commit waits for
+        the whole of it."""
+        if self._company > 1:
+            deadline = time.monotonic() + _LINGER_SECONDS
+            before, here = -1, sum(map(len, queues))
+            while before < here < self._company and time.monotonic() < deadline:
+                time.sleep(_LINGER_STEP_SECONDS)
+                before, here = here, sum(map(len, queues))
+
+    def _lock_writing(self, batch: list[Write]) -> bool:
+        """Wait for other processes as long as the writes may; whether any of them is left to be done."""
+        while batch:
+            timeout = min((write.timeout for write in batch if write.timeout is not None), default=None)
+            try:
+                self._companion.lock_writing(timeout)
+            except StoreBusyError as error:
+                late = [write for write in batch if write.timeout == timeout]
+                settle(late, error)
+                batch[:] = [write for write in batch if not write.done]
+            else:
+                break
+        return bool(batch)
+
+    def _commit(self, txn: Writing, batch: list[Write], commits: list[int]) -> None:
+        if len(batch) == 1:
+            batch[0].result = batch[0].apply(txn)
+            txn.check_size()
+        elif not _run_together(batch, txn):
+            for write in batch:
+                _run_alone(write, txn)
+        purge = batch[0].purge
+        if txn.changed and purge is not None:
+            purge(txn)
+        self._write_through(txn, {write.tier for write in batch}, commits)
+
+    # -- transactions ------------------------------------------------------------------------------------------------
+
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[tuple[Writing, Remembered]]:
-        """A transaction of the caller's own, in his thread: commits at the end of the block, rolls back on an
-        exception. What is put into ``Remembered`` goes to the memory tiers once it is durable."""
-        self._refuse_own_turn()
+    def transaction(self, tier: Tier, timeout: float | None = None) -> Iterator[Writing]:
+        """A transaction of the caller's own, in his thread: commits at the end of the block, rolls back on an exception."""
+        with self.turn_to_write(timeout), self._backend.transaction() as txn:
+            yield txn
+            txn.check_size()
+            self._write_through(txn, {tier}, [])
+
+    @contextlib.contextmanager
+    def turn_to_write(self, timeout: float | None) -> Iterator[None]:
+        """Hold the right to commit, before every other process too. Raises ``StoreBusyError`` after ``timeout`` seconds."""
+        with self.turn():
+            try:
+                self._companion.lock_writing(timeout)
+                yield
+            finally:
+                self._companion.unlock_writing()
+
+    @contextlib.contextmanager
+    def turn(self) -> Iterator[None]:
+        """Hold the right to commit, with nothing to commit."""
+        self.refuse_own_turn()
         with self._turn:
             try:
                 self._holder = threading.get_ident()
-                remembered: Remembered = {}
-                with self._backend.transaction() as txn:
-                    yield txn, remembered
-                    self._make_durable(txn, remembered, [])
-                self._settle(txn, remembered)
+                yield
             finally:
                 self._holder = None
 
-    def _refuse_own_turn(self) -> None:
+    @contextlib.contextmanager
+    def turn_within(self, seconds: float) -> Iterator[None]:
+        """As ``turn``; raises ``StoreBusyError`` where it isn't had within the time."""
+        self.refuse_own_turn()
+        if not self._turn.acquire(timeout=seconds):
+            raise StoreBusyError("another thread of this process is inside a transaction")
+        try:
+            self._holder = threading.get_ident()
+            yield
+        finally:
+            self._holder = None
+            self._turn.release()
+
+    def refuse_own_turn(self) -> None:
+        """Raise ``TransactionError`` where the calling thread has the turn, so that waiting for it would be for ever."""
         if self._holder == threading.get_ident():
             raise TransactionError(
                 "this thread is inside a transaction of this store; use the transaction's own methods until it ends"
             )
 
-    def _commit_waiting(self) -> None:
-        """Commit everything that waits. The caller has the turn."""
-        batch: list[Write] = []
-        commits: list[int] = []
-        try:
-            self._holder = threading.get_ident()
-            for _ in range(len(self._waiting)):
-                batch.append(self._waiting.popleft())
-            self._backend.write(lambda txn: self._commit(txn, batch, commits))
-        except Exception as error:
-            _finish(batch, error)
-        except BaseException:
-            # Meant for this thread alone. The others' writes wait for a turn of their own, unless they may be in the file.
-            if commits:
-                _finish(batch, TransactionError("the commit was interrupted; read to see whether it took place"))
-            else:
-                self._waiting.extendleft(write for write in reversed(batch) if not write.done)
-            raise
-        else:
-            _finish(batch, None)
-        finally:
-            self._holder = None
+    # -- the order of a write-through --------------------------------------------------------------------------------
 
-    def _commit(self, txn: Writing, batch: list[Write], commits: list[int]) -> None:
-        remembered: Remembered = {}
-        for write in batch:
-            if len(batch) == 1:
-                write.run(txn)
-            else:
-                _run_alone(write, txn)
-            remembered.setdefault(write.tier, []).extend(write.remembered)
-        self._make_durable(txn, remembered, commits)
-        self._settle(txn, remembered)
-
-    def _make_durable(self, txn: Writing, remembered: Remembered, commits: list[int]) -> None:
-        """Forget in memory, then commit to the file. ``commits`` gets the id before the file may have it."""
+    def _write_through(self, txn: Writing, tiers: Collection[Tier], commits: list[int]) -> None:
+        """Forget in memory, commit to the file, then remember in memory. ``commits`` gets the id before the file may have
+        it."""
         if not txn.changed:
             return
         try:
-            for tier in remembered:
+            for tier in tiers:
                 tier.forget(txn.changed)
-            self._changes.publish(txn.id, txn.changed)
+            self._companion.publish(txn.id, txn.changed)
             commits.append(txn.id)
             txn.commit()
         except BaseException:
-            self._changes.retract(txn.id)
-            for tier in remembered:
+            self._companion.retract(txn.id)
+            for tier in tiers:
                 tier.abandon(txn.changed)
             raise
+        self._companion.confirm(txn.id)
+        for tier in tiers:
+            tier.committed(txn.id, txn.changed)
 
-    def _settle(self, txn: Writing, remembered: Remembered) -> None:
-        """Remember in memory what is now in the file."""
-        if txn.changed:
-            self._changes.confirm(txn.id)
-            for tier, entries in remembered.items():
-                tier.committed(txn.id, txn.changed, entries)
+
+def _run_together(batch: Collection[Write], txn: Writing) -> bool:
+    """Do them all, or none; whether it went well."""
+    try:
+        with txn.nested() as child:
+            for write in batch:
+                write.result = write.apply(child)
+            child.check_size()
+    except Exception:
+        return False
+    return True
 
 
 def _run_alone(write: Write, txn: Writing) -> None:
     try:
         with txn.nested() as child:
-            write.run(child)
+            write.result = write.apply(child)
+            child.check_size()
     except Exception as error:
-        write.remembered.clear()
-        write.finish(error)
-
-
-def _finish(batch: list[Write], error: Exception | None) -> None:
-    for write in batch:
         write.finish(error)

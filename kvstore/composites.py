@@ -14,13 +14,18 @@ As everything nests in one msgpack value, decoding it takes one pass and no recu
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from fractions import Fraction
 from itertools import chain
-from typing import Any, Final
 
+from kvstore import extensions
+from kvstore.extensions import IMMUTABLE, is_named
 from kvstore.refusal import Refused
 from kvstore.registry import Opaque, Registry
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from fractions import Fraction
+    from typing import Any, Final
 
 TUPLE: Final = 16
 SET: Final = 17
@@ -66,12 +71,15 @@ def _build_dict(items: list[Any]) -> dict[object, object]:
 
 
 def _build_fraction(items: list[Any]) -> Fraction:
+    from fractions import Fraction
+
     _, numerator, denominator = items
     if type(numerator) is not int or type(denominator) is not int or denominator < 1:
         raise ValueError("a Fraction is not of two ints")
     value = Fraction(numerator, denominator)
     if value.denominator != denominator:
         raise ValueError("a Fraction is not in lowest terms")
+    meet(Fraction)
     return value
 
 
@@ -112,7 +120,19 @@ OPENERS: Final[dict[type, tuple[int, Callable[[Any], tuple[object, ...]]]]] = {
     set: (SET, tuple),
     frozenset: (FROZENSET, tuple),
     dict: (DICT, lambda value: tuple(chain.from_iterable(value.items()))),
-    Fraction: (FRACTION, lambda value: (value.numerator, value.denominator)),
     Opaque: (OWN_TYPE, _open_opaque),
 }
-"""By exact type: the marker's code, and value -> what follows the marker. Raises `Refused`."""
+"""By exact type: the marker's code, and value -> what follows the marker. Raises `Refused`. Fraction joins when it is
+met."""
+
+
+def meet(kind: type) -> None:
+    """Let a type into the tables that stands in none of them, where it is one of the value model.
+
+    The types of modules that few programs import wait outside until a first value or payload brings them, here or in
+    `kvstore.extensions`: so that importing the library doesn't import those modules.
+    """
+    extensions.meet(kind)
+    if is_named(kind, "fractions", "Fraction"):
+        OPENERS[kind] = FRACTION, lambda value: (value.numerator, value.denominator)
+        IMMUTABLE.add(kind)

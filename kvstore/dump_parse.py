@@ -173,22 +173,31 @@ def _object(pairs: list[tuple[str, Any]]) -> object:
     return value
 
 
+_OFFSET: Final = re.compile(r"([+-])(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{6}))?)?$")
+
+
 # Values that contain no others: by tag, (payload, fields) -> value. They raise what their constructors raise.
 
 
 def _moment(kind: type[dt.datetime | dt.time]) -> Callable[[Any, dict[str, Any]], object]:
     def read(payload: Any, fields: dict[str, Any]) -> object:
-        value = kind.fromisoformat(payload)
+        zone: dt.tzinfo | None = None
         if "zone" in fields:
-            value = value.replace(tzinfo=zoneinfo.ZoneInfo(fields["zone"]))
-        elif "name" in fields:
-            offset = value.utcoffset()
-            if offset is None:
-                raise ValueError("a name without an offset")
-            value = value.replace(tzinfo=dt.timezone(offset, fields["name"]))
-        return value.replace(fold=fields.get("fold", 0))
+            zone = zoneinfo.ZoneInfo(fields["zone"])
+        elif match := _OFFSET.search(payload):
+            payload = payload[: match.start()]
+            zone = dt.timezone(_offset(match), *([fields["name"]] if "name" in fields else []))
+        return kind.fromisoformat(payload).replace(tzinfo=zone, fold=fields.get("fold", 0))
 
     return read
+
+
+def _offset(match: re.Match[str]) -> dt.timedelta:
+    """Read here, as fromisoformat takes an offset of less than a second for none."""
+    sign, *parts = match.groups("0")
+    hours, minutes, seconds, microseconds = map(int, parts)
+    offset = dt.timedelta(hours=hours, minutes=minutes, seconds=seconds, microseconds=microseconds)
+    return -offset if sign == "-" else offset
 
 
 def _float(payload: Any) -> float:

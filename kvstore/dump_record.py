@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from kvstore import codec, record
+from kvstore.frozen import Frozen
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from kvstore.keys import Key
 
 
-@dataclass(frozen=True, slots=True)
-class DumpRecord:
+class DumpRecord(Frozen):
     """A key, what is stored under it, and until when.
 
     namespace   "" for the default one

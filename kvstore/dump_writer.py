@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, TypeAlias, cast
 
 from kvstore.dump_json import dump_key, dumps
 from kvstore.errors import KvstoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Generator, Iterable, Iterator
 
     from kvstore.dump_record import DumpRecord
     from kvstore.keys import Key
@@ -38,7 +39,11 @@ class Exporter(Protocol):
     def export_records(
         self, *, prefix: str | bytes | tuple[Key, ...] | None = None, namespace: str | None = None
     ) -> Iterator[DumpRecord]:
-        """Records of one snapshot, taken when the first is asked for: by namespace, in key order."""
+        """A generator of the records of one snapshot, in key order, namespace by namespace.
+
+        The snapshot is taken when the first record is asked for, and let go when the generator ends or is
+        closed.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,30 +74,32 @@ def write(
     more than `max_line` bytes as a line is a KvstoreError. What was written before anything is raised is no
     dump.
     """
-    records = store.export_records(prefix=prefix, namespace=namespace)
-    # Once this has taken the snapshot: a namespace that is filled in between is then merely named for
-    # nothing.
-    record = next(records, None)
-    asked = sorted({"", *store.namespaces()}) if namespace is None else [namespace]
-    names = [name for name in asked if any(store.export_records(prefix=prefix, namespace=name))]
     lines = _Lines(target)
-    lines.add(dumps({"format": FORMAT, "version": VERSION, "namespaces": names}).encode())
     count = 0
-    while record is not None:
-        if record.namespace not in names:
-            raise KvstoreError(
-                f"the namespace {dumps(record.namespace)} was emptied during the dump; dump again"
-            )
-        line = _text(record).encode()
-        if len(line) >= max_line:
-            raise KvstoreError(
-                f"the record {dump_key(record.key)} takes {len(line) + 1} bytes as a line of a dump, and "
-                f"max_line is {max_line}; give a larger one, here and when loading"
-            )
-        lines.add(line)
-        count += 1
-        progress(count)
+    # Closed here, not when the last traceback with it is gone: an open snapshot keeps freed pages from use.
+    with closing(
+        cast("Generator[DumpRecord, None, None]", store.export_records(prefix=prefix, namespace=namespace))
+    ) as records:
+        # The names follow the snapshot: a namespace that is filled in between is merely named for nothing.
         record = next(records, None)
+        asked = sorted({"", *store.namespaces()}) if namespace is None else [namespace]
+        names = [name for name in asked if any(store.export_records(prefix=prefix, namespace=name))]
+        lines.add(dumps({"format": FORMAT, "version": VERSION, "namespaces": names}).encode())
+        while record is not None:
+            if record.namespace not in names:
+                raise KvstoreError(
+                    f"the namespace {dumps(record.namespace)} was emptied during the dump; dump again"
+                )
+            line = _text(record).encode()
+            if len(line) >= max_line:
+                raise KvstoreError(
+                    f"the record {dump_key(record.key)} takes {len(line) + 1} bytes as a line of a dump, and "
+                    f"max_line is {max_line}; give a larger one, here and when loading"
+                )
+            lines.add(line)
+            count += 1
+            progress(count)
+            record = next(records, None)
     sha256 = lines.digest()
     lines.add(dumps({"count": count, "sha256": sha256}).encode())
     lines.flush()

@@ -1,34 +1,51 @@
-"""One open file of this process: its backend, its log of changes, its committer; shared by every handle of it.
+"""One open store of this process: its backend, its companion file, its committer; shared by every handle of it.
 
 An LMDB file must be open once in a process, and notebooks open theirs again and again. So a second ``open`` of the same
 file gets the engine of the first, and the last handle to close closes the file.
+
+A forked child must not touch what the parent has open. It gets locks of its own at once, so that no thread that isn't
+there any more holds one, and opens the file anew when it first reads; what memory knows, it keeps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
-from typing import NoReturn
+import weakref
+from collections.abc import Iterator
 
 from kvstore.backends import Backend, Options, connect, identify
-from kvstore.coherence import Changes, ProcessChanges
 from kvstore.commit import Committer
-from kvstore.errors import StoreBusyError, StoreClosedError
+from kvstore.companion import Companion
+from kvstore.errors import StoreBusyError, StoreClosedError, TransactionError
+from kvstore.once import Flights
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+    from kvstore.memory import MemoryTier
 
 _engines: dict[str, Engine] = {}
 _lock = threading.Lock()
 
+_FORK_SECONDS = 30.0
+
 
 class Engine:
-    """What the handles of one file share. Made by ``acquire``, given back by ``release``."""
+    """What the handles of one store share. Made by ``acquire``, given back by ``release``."""
 
     def __init__(self, identity: str, options: Options) -> None:
         self.identity = identity
         self.options = options
-        self.backend: Backend = connect(identity, options)
-        self.changes: Changes = ProcessChanges()
-        self.committer = Committer(self.backend, self.changes)
+        self.backend, self.companion = _open_present(identity, options)
+        self.backend.tell_who_writes(self.companion.others_write)
+        self.committer = Committer(self.backend, self.companion)
+        self.flights = Flights()
+        self.tiers: weakref.WeakSet[MemoryTier] = weakref.WeakSet()
         self.handles = 0
+        self._torn = False
 
     @classmethod
     def acquire(cls, location: str | os.PathLike[str], options: Options) -> Engine:
@@ -51,18 +68,15 @@ class Engine:
         backend = self.backend
         if backend.replaced():
             raise StoreBusyError(
-                f"{backend.identity} was replaced by another file while this process has it open; "
-                "close the older handles first"
+                f"{self.identity} was replaced by another file while this process has it open; close the older handles first"
             )
         if backend.readonly and not wanted.readonly:
-            raise StoreBusyError(
-                f"{backend.identity} is open in this process with readonly=True; close that handle first"
-            )
+            raise StoreBusyError(f"{self.identity} is open in this process with readonly=True; close that handle first")
         for name in ("durability", "max_size"):
             mine, theirs = getattr(self.options, name), getattr(wanted, name)
             if mine != theirs and not wanted.readonly:
                 raise StoreBusyError(
-                    f"{backend.identity} is open in this process with {name}={mine!r}; "
+                    f"{self.identity} is open in this process with {name}={mine!r}; "
                     f"close that handle first, or open this one with the same {name}"
                 )
 
@@ -72,9 +86,72 @@ class Engine:
             self.handles -= 1
             if not self.handles:
                 try:
-                    self.backend.close()
+                    self.committer.close()
+                    # Whoever waits for his turn to write finds the store closed, not the file gone from under him.
+                    with self.committer.turn():
+                        self.backend.close()
+                        self.companion.close()
                 finally:
-                    del _engines[self.backend.identity]
+                    del _engines[self.identity]
+
+    def compact(self) -> None:
+        """Rewrite the file without free pages, in the place of the old one; see ``Store.compact``."""
+        with self.committer.turn_to_write(0), self.companion.alone(), contextlib.ExitStack() as stack:
+            for tier in self.tiers:
+                stack.enter_context(tier.held())
+                tier.catch_up()
+            self.backend.compact()
+            self.companion.follow(self.backend.inode())
+            for tier in self.tiers:
+                tier.move_to(self.backend.commits)
+
+    @contextlib.contextmanager
+    def still(self) -> Iterator[None]:
+        """Hold every lock of this process on the store, so that a fork copies nothing half done.
+
+        A transaction that is open for long, or in the forking thread itself, can't be waited for; the child of such a
+        fork can't use the store, since it can neither end that transaction nor close the file under it.
+        """
+        with contextlib.ExitStack() as stack:
+            self._torn = True
+            with contextlib.suppress(TransactionError, StoreBusyError):
+                stack.enter_context(self.committer.turn_within(_FORK_SECONDS))
+                self._torn = False
+            for tier in self.tiers:
+                stack.enter_context(tier.held())
+            yield
+
+    def start_over_in_child(self) -> None:
+        """Make what the parent had open this process's own."""
+        self.backend.leave_to_parent(for_good=self._torn)
+        self.companion.reopen_in_child()
+        self.committer.start_over_in_child()
+        self.flights.start_over_in_child()
+        for tier in self.tiers:
+            tier.start_over_in_child()
+        if not self._torn and self.backend.replaced():
+            # Compacted by the parent in the instant in which this process was not yet known to have it open.
+            with self.backend.read():
+                pass
+            self.companion.follow(self.backend.inode())
+            for tier in self.tiers:
+                tier.start_over_with(self.backend.commits)
+
+
+def _open_present(identity: str, options: Options) -> tuple[Backend, Companion]:
+    """The backend and the companion, once no other process can be replacing the file any more."""
+    while True:
+        backend = connect(identity, options)
+        try:
+            companion = Companion(backend.companion, backend.inode())
+        except BaseException:
+            backend.close()
+            raise
+        if not backend.replaced():
+            return backend, companion
+        # Replaced between the two: what is open has no name any more.
+        companion.close()
+        backend.close()
 
 
 class ClosedEngine:
@@ -89,3 +166,30 @@ class ClosedEngine:
 
     def __getattr__(self, name: str) -> NoReturn:
         self.refuse()
+
+
+class _Fork:
+    """What happens around ``os.fork``; the locks it takes are held from before it until after it."""
+
+    def __init__(self) -> None:
+        self._held = contextlib.ExitStack()
+
+    def before(self) -> None:
+        _lock.acquire()
+        for engine in list(_engines.values()):
+            self._held.enter_context(engine.still())
+
+    def after_in_parent(self) -> None:
+        self._held.close()
+        _lock.release()
+
+    def after_in_child(self) -> None:
+        global _lock  # noqa: PLW0603  # the parent's lock is held by a thread that isn't here
+        self._held.pop_all()
+        _lock = threading.Lock()
+        for engine in _engines.values():
+            engine.start_over_in_child()
+
+
+_fork = _Fork()
+os.register_at_fork(before=_fork.before, after_in_parent=_fork.after_in_parent, after_in_child=_fork.after_in_child)

@@ -6,16 +6,20 @@ reader would not bring back, and a reader raises for bytes that no writer makes.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+import sys
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
-from decimal import Decimal
 from struct import Struct
-from typing import Any, Final
-from uuid import UUID, SafeUUID
-from zoneinfo import ZoneInfo
+from types import NoneType
 
 from kvstore.refusal import Refused, full_name
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from decimal import Decimal
+    from typing import Any, Final
+    from uuid import UUID
+    from zoneinfo import ZoneInfo
 
 BIG_INT: Final = 1
 BYTEARRAY: Final = 2
@@ -35,8 +39,7 @@ _TIME = Struct(">BBBIB")
 _TIMEDELTA = Struct(">iII")
 _OFFSET = Struct(">q")
 _MICROSECOND = timedelta(microseconds=1)
-_ZONE_KEY = re.compile(r"[A-Za-z0-9_+\-]+(?:/[A-Za-z0-9_+\-]+)*", re.ASCII)
-_SAFETIES = (SafeUUID.safe, SafeUUID.unsafe)
+_ZONE_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_+-")
 
 
 def write_big_int(value: int) -> bytes:
@@ -119,7 +122,7 @@ def _write_zone(zone: tzinfo | None) -> bytes:
             return b"n" + raw + name[0].encode() if name else b"u" + raw
         except UnicodeEncodeError:
             raise Refused("has a time zone whose name has a lone surrogate") from None
-    if type(zone) is ZoneInfo:
+    if is_named(type(zone), "zoneinfo", "ZoneInfo"):
         # Its key alone won't do: a zone of from_file or no_cache has other rules, or compares otherwise.
         if not _is_standard(zone):
             raise Refused("has a ZoneInfo that ZoneInfo(key) doesn't give back; make it with ZoneInfo(key)")
@@ -132,7 +135,7 @@ def _write_zone(zone: tzinfo | None) -> bytes:
 def _is_standard(zone: ZoneInfo) -> bool:
     try:
         return _find_zone(zone.key) is zone
-    except (TypeError, ValueError):  # a zone of from_file may have no key, or any
+    except ValueError:  # a zone of from_file may have no key, or any
         return False
 
 
@@ -150,8 +153,10 @@ def _read_zone(data: bytes) -> tzinfo | None:
     raise ValueError("a time zone is malformed")
 
 
-def _find_zone(key: str) -> ZoneInfo:
-    if not _ZONE_KEY.fullmatch(key):
+def _find_zone(key: object) -> ZoneInfo:
+    from zoneinfo import ZoneInfo
+
+    if type(key) is not str or not all(part and _ZONE_LETTERS.issuperset(part) for part in key.split("/")):
         raise ValueError("a time zone's key is malformed")
     try:
         return ZoneInfo(key)
@@ -167,6 +172,9 @@ def _write_decimal(value: Decimal) -> bytes:
 
 
 def _read_decimal(data: bytes) -> Decimal:
+    from decimal import Decimal
+
+    meet(Decimal)
     value = Decimal(data.decode())
     if _write_decimal(value) != data:
         raise ValueError("a Decimal is not in its own form")
@@ -174,18 +182,23 @@ def _read_decimal(data: bytes) -> Decimal:
 
 
 def _write_uuid(value: UUID) -> bytes:
+    from uuid import SafeUUID
+
     if type(value.int) is not int or type(value.is_safe) is not SafeUUID:
         raise Refused("is a UUID that was made of unusual parts")
     if value.is_safe is SafeUUID.unknown:
         return value.bytes
-    return value.bytes + bytes((_SAFETIES.index(value.is_safe),))
+    return value.bytes + bytes((value.is_safe is SafeUUID.unsafe,))
 
 
 def _read_uuid(data: bytes) -> UUID:
+    from uuid import UUID, SafeUUID
+
+    meet(UUID)
     if len(data) == 16:
         return UUID(bytes=data)
-    if len(data) == 17 and data[16] < len(_SAFETIES):
-        return UUID(bytes=data[:16], is_safe=_SAFETIES[data[16]])
+    if len(data) == 17 and data[16] <= 1:
+        return UUID(bytes=data[:16], is_safe=SafeUUID.unsafe if data[16] else SafeUUID.safe)
     raise ValueError("a UUID is malformed")
 
 
@@ -196,10 +209,8 @@ WRITERS: Final[dict[type, tuple[int, Callable[[Any], bytes]]]] = {
     date: (DATE, _write_date),
     time: (TIME, _write_time),
     timedelta: (TIMEDELTA, _write_timedelta),
-    Decimal: (DECIMAL, _write_decimal),
-    UUID: (UUID_CODE, _write_uuid),
 }
-"""By exact type: the extension code, and value -> bytes. Raises `Refused`."""
+"""By exact type: the extension code, and value -> bytes. Raises `Refused`. Decimal and UUID join when they are met."""
 
 READERS: Final[dict[int, Callable[[bytes], object]]] = {
     BIG_INT: _read_big_int,
@@ -213,3 +224,28 @@ READERS: Final[dict[int, Callable[[bytes], object]]] = {
     UUID_CODE: _read_uuid,
 }
 """By code: bytes -> value. Bad bytes raise ValueError, ArithmeticError, TypeError or struct.error."""
+
+IMMUTABLE: Final[set[type]] = {
+    *(NoneType, bool, int, float, str, bytes),
+    *(complex, datetime, date, time, timedelta),
+}
+"""The exact scalar types whose values nobody can change, and that may therefore be shared. Decimal, UUID and Fraction
+join when they are met: before a value of theirs has been encoded or decoded."""
+
+
+def is_named(kind: type, module: str, name: str) -> bool:
+    """Whether the type is `module.name`. Imports nothing: who has a value of a type has its module imported."""
+    return getattr(sys.modules.get(module), name, None) is kind
+
+
+def meet(kind: type) -> None:
+    """Let Decimal or UUID into the tables; see `kvstore.composites.meet`."""
+    if kind in WRITERS:
+        return
+    if is_named(kind, "decimal", "Decimal"):
+        WRITERS[kind] = DECIMAL, _write_decimal
+    elif is_named(kind, "uuid", "UUID"):
+        WRITERS[kind] = UUID_CODE, _write_uuid
+    else:
+        return
+    IMMUTABLE.add(kind)

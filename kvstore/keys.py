@@ -14,9 +14,11 @@ and a nested tuple ends with 0x00. The outermost value needs no end. A key has e
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
-
 from kvstore.errors import InvalidKeyError, InvalidKeyTypeError, InvalidKeyValueError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, TypeAlias
 
 Key: TypeAlias = "str | bytes | int | tuple[Key, ...]"
 

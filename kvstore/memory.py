@@ -11,18 +11,24 @@ what is found afterwards is then no older than the file was at the comparison.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import threading
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kvstore.backends import Backend, Space
 from kvstore.coherence import Change, Changes
+from kvstore.frozen import Frozen
 from kvstore.memory_entry import Address, Entry, EntryMaker, Token, token_of
 from kvstore.memory_policy import Policy
 from kvstore.stats import Counts
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, TypeAlias
+
+    Note: TypeAlias = "tuple[MemoryTier, Entry]"
+    """An entry, and the tier that it is for: what a write leaves in its transaction."""
 
 BUFFER_LIMIT: Final = 4096
 """So many hits are buffered at the most before one of them replays the buffer."""
@@ -61,6 +67,8 @@ class MemoryTier:
             self._drain()
 
     def _drain(self) -> None:
+        if not self._policy.intact:
+            self._drop_everything()
         buffer = self.hits
         count = len(buffer)
         if not count:
@@ -113,11 +121,15 @@ class MemoryTier:
         with self._lock:
             return self._fronts[space].get(token) if self._seen == commit else None
 
-    def entry(
+    def note(
         self, space: Space, token: Token, value: object, payload: bytes, extended: bool, expires: int | None
-    ) -> Entry | None:
-        """An entry to be handed to ``committed``; None where the tier is off."""
-        return self._maker.make(space, token, value, payload, extended, expires) if self.capacity else None
+    ) -> Note | None:
+        """What to leave with a write, for ``committed`` to take in; None where the tier is off."""
+        if not self.capacity:
+            return None
+        if space not in self._fronts:
+            self.front(space)
+        return self, self._maker.make(space, token, value, payload, extended, expires)
 
     def expired(self, entry: Entry) -> None:
         """The time of an entry is over: drop it."""
@@ -141,6 +153,8 @@ class MemoryTier:
         come back, so that a frequency survives an overwrite.
         """
         with self._lock:
+            if not any(self._fronts.values()):
+                return
             for space, token in self._known(changed):
                 if self._fronts[space].pop(token, None) is not None:
                     self._counts[space].invalidations += 1
@@ -153,20 +167,20 @@ class MemoryTier:
                 if token not in self._fronts[space]:
                     self._policy.remove(_address(space, token))
 
-    def committed(self, commit: int, changed: Sequence[Change], remembered: Sequence[Entry]) -> None:
-        """Take note of a commit of this process: drop what it changed, and keep what was written."""
+    def committed(self, commit: int, changed: Mapping[Change, Note | None]) -> None:
+        """Take note of a commit of this process: drop what it changed, and keep what was written through this tier."""
         if not self.capacity:
             return
         with self._lock:
             self._drain()
-            latest = {entry.address: entry for entry in remembered}
+            kept = {change: note[1] for change, note in changed.items() if note is not None and note[0] is self}
             if self._seen == commit - 1:
-                self._drop(changed, keeping=latest)
+                self._drop(change for change in changed if change not in kept)
                 self._stand_at(commit)
             else:
                 self._catch_up()
             if self._seen == commit:
-                for entry in latest.values():
+                for entry in kept.values():
                     self._insert(entry)
 
     def _catch_up(self) -> None:
@@ -204,13 +218,13 @@ class MemoryTier:
                 for token in list(front):
                     yield space, token
 
-    def _drop(self, changed: Iterable[Change], keeping: Container[Address] = ()) -> None:
+    def _drop(self, changed: Iterable[Change]) -> None:
+        if not (len(self._policy) or any(self._fronts.values())):
+            return
         for space, token in self._known(changed):
-            address = _address(space, token)
-            if address not in keeping:
-                if self._fronts[space].pop(token, None) is not None:
-                    self._counts[space].invalidations += 1
-                self._policy.remove(address)
+            if self._fronts[space].pop(token, None) is not None:
+                self._counts[space].invalidations += 1
+            self._policy.remove(_address(space, token))
 
     def _drop_everything(self) -> None:
         for space, front in self._fronts.items():
@@ -220,18 +234,25 @@ class MemoryTier:
 
     def _insert(self, entry: Entry) -> None:
         counts = self._counts[entry.space]
+        front = self._fronts[entry.space]
         if entry.cost > self.capacity:
+            # Not the one before it either, which a reader may have put back since it was forgotten.
+            if front.pop(entry.token, None) is not None:
+                counts.invalidations += 1
             self._policy.remove(entry.address)
             counts.bypassed += 1
             return
-        front = self._fronts[entry.space]
-        self._policy.insert(entry.address, entry)
-        if entry.address in self._policy:
+        if self._policy.insert(entry.address, entry):
             if front.get(entry.token) is not None:
                 counts.invalidations += 1
             front[entry.token] = entry
             counts.insertions += 1
-        if len(self._policy) < sum(map(len, self._fronts.values())):
+        elif front.pop(entry.token, None) is not None:
+            counts.invalidations += 1
+        if not self._policy.intact:
+            self._drop_everything()
+            counts.bypassed += 1
+        elif len(self._policy) < sum(map(len, self._fronts.values())):
             self._follow_policy()
 
     def _evicted(self, entry: Entry) -> None:
@@ -245,6 +266,28 @@ class MemoryTier:
         for front in self._fronts.values():
             for entry in [entry for entry in front.values() if entry.address not in self._policy]:
                 self._evicted(entry)
+
+    def held(self) -> threading.RLock:
+        """The tier's lock, for who must keep everything as it is for a while."""
+        return self._lock
+
+    def move_to(self, commits: tuple[Sequence[int], Sequence[int]]) -> None:
+        """The same records are in another file now, whose commits are told by these cells. The caller holds the tier,
+        and has let nobody commit since it caught up."""
+        self._commits = commits
+        if self.capacity:
+            self._stand_at(max(commits[0][0], commits[1][0]))
+
+    def start_over_in_child(self) -> None:
+        """In a forked child: what is known stays, a lock that is this process's own replaces the parent's."""
+        self._lock = threading.RLock()
+
+    def start_over_with(self, commits: tuple[Sequence[int], Sequence[int]]) -> None:
+        """Another file is in the place of the one that was read: forget everything."""
+        with self._lock:
+            self._drain()
+            self._drop_everything()
+            self.move_to(commits)
 
     def close(self) -> None:
         """Let go of everything, for good."""
@@ -262,8 +305,7 @@ class MemoryTier:
             return TierStats(counts, sum(map(len, self._fronts.values())), self._policy.bytes)
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class TierStats:
+class TierStats(Frozen):
     """A memory tier at one moment: counters by space, entries and what they cost in bytes."""
 
     counts: dict[Space, Counts]

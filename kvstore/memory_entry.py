@@ -7,11 +7,14 @@ times cheaper than decoding; anything else is kept as its encoded bytes and deco
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection
-from typing import Any, Final
 
 from kvstore import codec, keys
 from kvstore.backends import Space
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+    from typing import Any, Final
 
 Token = str | int | bytes
 """A key as the memory tier looks it up: a str or an int itself, any other key encoded. Types that Python holds equal,

@@ -5,13 +5,17 @@ The policies aren't thread-safe; the memory tier calls them under its lock only.
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Callable, Iterable
-from typing import Any, Final
 
 import cachetools
 
-from kvstore.memory_entry import Address, Entry
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+    from typing import Any, Final
+
+    from kvstore.memory_entry import Address, Entry
 
 _NAMED: Final[dict[str, type[cachetools.Cache[Any, Any]]]] = {
     "lru": cachetools.LRUCache,
@@ -41,12 +45,19 @@ class Policy:
         base = _resolve(policy)
         self.bookkeeping = next(cost for known, cost in _BOOKKEEPING if issubclass(base, known))
         self._replay = _REPLAYS.get(base, _replay_each)
-        kept = {
-            "getsizeof": staticmethod(operator.attrgetter("cost")),
-            "popitem": _reporting_popitem(base, on_eviction),
-        }
+        self.tells_all = base in _NAMED.values()
+        """Whether nothing leaves but by an eviction that is reported, as it may in policies with a time limit."""
+        self._kind: Callable[[int], cachetools.Cache[Address, Entry]] = type(
+            base.__name__,
+            (base,),
+            {
+                "getsizeof": staticmethod(operator.attrgetter("cost")),
+                "popitem": _reporting_popitem(base, on_eviction),
+            },
+        )
+        self._capacity = capacity
         try:
-            self._cache: cachetools.Cache[Address, Entry] = type(base.__name__, (base,), kept)(capacity)
+            self.clear()
         except TypeError as error:
             raise TypeError(
                 f"policy {base.__name__} can't be made as {base.__name__}(maxsize): {error}. "
@@ -66,19 +77,36 @@ class Policy:
 
     def touch(self, entries: list[Entry]) -> None:
         """These entries were hit, in this order."""
-        self._replay(self._cache, entries)
+        self.intact = False
+        with contextlib.suppress(Exception):
+            self._replay(self._cache, entries)
+            self.intact = True
 
-    def insert(self, address: Address, entry: Entry) -> None:
-        """Take the entry in, or in the place of the one at its address; evicts until it fits."""
-        self._cache[address] = entry
+    def insert(self, address: Address, entry: Entry) -> bool:
+        """Take the entry in, or in the place of the one at its address, evicting until it fits; whether the policy did."""
+        self.intact = False
+        taken = False
+        with contextlib.suppress(Exception):
+            self._cache[address] = entry
+            # Looked up past the policy, which would take it for a hit.
+            taken = address in self._cache and cachetools.Cache.__getitem__(self._cache, address) is entry
+            if not taken:
+                self._cache.pop(address, None)
+            self.intact = True
+        return taken and self.intact
 
-    def remove(self, address: Address) -> bool:
-        """Take the entry out; whether it was there."""
-        return self._cache.pop(address, None) is not None
+    def remove(self, address: Address) -> None:
+        """Take the entry out, where it is in."""
+        self.intact = False
+        with contextlib.suppress(Exception):
+            self._cache.pop(address, None)
+            self.intact = True
 
     def clear(self) -> None:
-        """Take everything out."""
-        self._cache.clear()
+        """Take everything out, and start from scratch."""
+        self._cache = self._kind(self._capacity)
+        self.intact = True
+        """False after an exception, of the policy's or from a signal, left it in an unknown state: ``clear`` it then."""
 
 
 def _resolve(policy: str | type[Any]) -> type[cachetools.Cache[Any, Any]]:

@@ -9,28 +9,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from contextlib import AbstractContextManager
-from typing import Any, Final, TypeVar, overload
 
 from kvstore import codec, expiry, keys, record
 from kvstore.backends import Reading, Space
-from kvstore.dump_record import DumpRecord
 from kvstore.errors import CorruptRecordError
 from kvstore.keys import Key
+from kvstore.missing import MISSING
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, TypeVar, overload
 
+    from kvstore.dump_record import DumpRecord
 
-class _Missing:
-    """The type of ``MISSING``, which says that nothing was found where None could be a value."""
-
-    def __repr__(self) -> str:
-        return "MISSING"
-
-
-MISSING: Final = _Missing()
+    T = TypeVar("T")
 
 
-class ReadableSpace(Mapping[Key, Any]):
+class ReadableSpace(Mapping[Key, "Any"]):
     """One space as a mapping in key order. Iterating, ``in`` and ``len`` don't touch the memory tier."""
 
     def __init__(self, space: Space, clock: expiry.Clock) -> None:
@@ -38,8 +33,8 @@ class ReadableSpace(Mapping[Key, Any]):
         self._binding = space.encode()
         self._clock = clock
 
-    def _view(self) -> AbstractContextManager[Reading]:
-        """The consistent view that one call, or one iteration, reads from."""
+    def _view(self, *also: Space) -> AbstractContextManager[Reading]:
+        """The consistent view that one call, or one iteration, reads from: of this space, and ``also`` of others."""
         raise NotImplementedError
 
     # -- single keys ---------------------------------------------------------------------------------------------
@@ -50,10 +45,13 @@ class ReadableSpace(Mapping[Key, Any]):
             raise KeyError(key)
         return value
 
-    @overload
-    def get(self, key: Key) -> Any: ...
-    @overload
-    def get(self, key: Key, default: T) -> Any | T: ...
+    if TYPE_CHECKING:
+
+        @overload
+        def get(self, key: Key) -> Any: ...
+        @overload
+        def get(self, key: Key, default: T) -> Any | T: ...
+
     def get(self, key: Key, default: Any = None) -> Any:
         """The value of the key, or ``default``.
 
@@ -165,12 +163,12 @@ class ReadableSpace(Mapping[Key, Any]):
 
     def __len__(self) -> int:
         with self._view() as view:
-            count = view.count(self._space)
             if not view.count(expiry.INDEX):
-                return count
+                return view.count(self._space)
+        with self._view(expiry.INDEX) as view:
             now = int(self._clock() * 1000)
             past = (entry for entry in expiry.due(view, now) if entry[1] == self._space)
-            return count - sum(1 for entry in past if expiry.ended(view, *entry))
+            return view.count(self._space) - sum(1 for entry in past if expiry.ended(view, *entry))
 
     def keys(self) -> KeysView[Key]:
         """A live view of the keys."""
@@ -213,6 +211,8 @@ class ReadableSpace(Mapping[Key, Any]):
             raise self._corrupt(encoded, error) from error
 
     def _exported(self, encoded: bytes, raw: bytes) -> DumpRecord:
+        from kvstore.dump_record import DumpRecord
+
         payload, extended, expires = self._open(encoded, raw)
         try:
             value = codec.decode_opaque(payload, extended)
@@ -241,7 +241,7 @@ class _Keys(KeysView[Key]):
         return reversed(self._mapping)  # type: ignore[call-overload,no-any-return]
 
 
-class _Values(ValuesView[Any]):
+class _Values(ValuesView["Any"]):
     """Values by a scan: the inherited view would look every key up, and count that."""
 
     _mapping: ReadableSpace
@@ -256,7 +256,7 @@ class _Values(ValuesView[Any]):
         return any(found is value or found == value for found in self)
 
 
-class _Items(ItemsView[Key, Any]):
+class _Items(ItemsView[Key, "Any"]):
     """Items by a scan: the inherited view would look every key up, and count that."""
 
     _mapping: ReadableSpace

@@ -12,11 +12,13 @@ encoded key. It is not stored, so a record that turns up under another key doesn
 
 from __future__ import annotations
 
-from typing import Any, Final
-
 from xxhash import xxh3_64, xxh3_64_digest
 
-from kvstore.codec import decode, decode_plain
+from kvstore.codec import decode, refuse_extension, unpack_plain
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final
 
 EXPIRES: Final = 0x01
 EXTENDED: Final = 0x02
@@ -85,10 +87,11 @@ def load(binding: bytes, raw: bytes) -> tuple[Any, bytes | memoryview, bool, int
 
     The miss path: for a short plain record everything happens here, for the calls that it spares.
     """
-    if _SHORTEST <= len(raw) <= _COPY_LIMIT:
+    if len(raw) <= _COPY_LIMIT:
         payload = raw[_REST]
         if xxh3_64_digest(binding + payload, _PLAIN) == raw[_CHECKSUM] and raw[0] == _PLAIN:
-            return decode_plain(payload), payload, False, None
+            value = unpack_plain(payload, ext_hook=refuse_extension, timestamp=1)
+            return value, payload, False, None
     rest, extended, expires = unpack(binding, raw)
     return decode(rest, extended), rest, extended, expires
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
 
 from kvstore.errors import UnknownTypeError
+from kvstore.frozen import Frozen
 from kvstore.refusal import full_name
 
-T = TypeVar("T")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, TypeVar
+
+    from collections.abc import Callable
+
+    T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Opaque:
+class Opaque(Frozen):
     """A value of a registered type in its stored form, for tools that know its name and not its class."""
 
     name: str
@@ -28,8 +31,7 @@ class Opaque:
             return hash(self.name)
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
+class Registration(Frozen):
     """How values of one type are stored under one name."""
 
     type: type
@@ -41,9 +43,9 @@ class Registration:
 class Registry:
     """Registrations by type and by name. Reading takes no lock."""
 
-    def __init__(self, reserved: frozenset[type]) -> None:
-        """`reserved`: the types that the value model already has, which can't be registered."""
-        self._reserved = reserved
+    def __init__(self, is_reserved: Callable[[type], bool]) -> None:
+        """`is_reserved` knows the types that the value model already has, which can't be registered."""
+        self._is_reserved = is_reserved
         self._lock = threading.Lock()
         self.by_type: dict[type, Registration] = {}
         self.by_name: dict[str, Registration] = {}
@@ -66,7 +68,7 @@ class Registry:
             name.encode()
         except UnicodeEncodeError:
             raise ValueError(f"the name {name!r} has a lone surrogate") from None
-        if kind in self._reserved:
+        if self._is_reserved(kind):
             raise ValueError(f"{kind.__qualname__} is stored as it is and can't be registered")
         with self._lock:
             holder = self.by_type.get(kind)

@@ -8,11 +8,10 @@
 
 from __future__ import annotations
 
-import dataclasses
+from kvstore.frozen import Frozen
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Counts:
+class Counts(Frozen):
     """Counters of the memory tier since the store was opened. ``later - earlier`` is what happened in between."""
 
     hits: int = 0
@@ -43,17 +42,13 @@ class Counts:
         return self.hits / self.lookups if self.lookups else None
 
     def __sub__(self, earlier: Counts) -> Counts:
-        return Counts(*(getattr(self, name) - getattr(earlier, name) for name in _COUNTERS))
+        return Counts(*(getattr(self, name) - getattr(earlier, name) for name in Counts._fields))
 
     def __add__(self, other: Counts) -> Counts:
-        return Counts(*(getattr(self, name) + getattr(other, name) for name in _COUNTERS))
+        return Counts(*(getattr(self, name) + getattr(other, name) for name in Counts._fields))
 
 
-_COUNTERS = tuple(field.name for field in dataclasses.fields(Counts))
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Stats(Counts):
+class Stats(Counts, kw_only=True):
     """A store's counters, and its state at one moment: the memory tier's and the file's.
 
     ``later - earlier`` subtracts the counters and keeps the later state.
@@ -87,7 +82,7 @@ class Stats(Counts):
         """The interval between two moments of one store; ``TypeError`` for anything but ``Stats``."""
         if not isinstance(earlier, Stats):
             return NotImplemented
-        counters = {name: getattr(self, name) - getattr(earlier, name) for name in _COUNTERS}
+        counters = {name: getattr(self, name) - getattr(earlier, name) for name in Counts._fields}
         nothing = Counts()
         lines = {name: line - earlier.namespaces.get(name, nothing) for name, line in self.namespaces.items()}
-        return dataclasses.replace(self, **counters, namespaces=lines)
+        return self.replaced(**counters, namespaces=lines)

@@ -5,26 +5,40 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Final, Self
 
 from kvstore import expiry, keys
-from kvstore.backends import Durability, Options
-from kvstore.cached import CachedSpace
-from kvstore.dump_record import DumpRecord
+from kvstore.backends import OWN_SPACE, Durability, Options, Writing
+from kvstore.cached import CachedSpace, Handle
 from kvstore.engine import Engine
-from kvstore.errors import KvstoreError, ReadOnlyError
+from kvstore.errors import InvalidKeyTypeError, InvalidKeyValueError, KvstoreError, ReadOnlyError, StoreBusyError
 from kvstore.memory import MemoryTier
 from kvstore.stats import Counts, Stats
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, Self, TypeVar
+
+    from kvstore.dump_record import DumpRecord
+    from kvstore.transaction import Snapshot, Transaction
+    from kvstore.verify import VerifyReport
+
+    R = TypeVar("R")
+
 MIB: Final = 2**20
+MAX_NAME_BYTES: Final = 200
 _LEAST_MAX_SIZE: Final = 256 * 1024
 _CHECKED_EVERY: Final = 1000
 
 
 class Namespace(CachedSpace):
     """A key space of its own within a store, under the store's memory budget. Made by ``Store.namespace``."""
+
+    def __init__(self, name: str, store: Store) -> None:
+        super().__init__(name, store._handle)
+        # Held, so that a store of which only a namespace is left is not closed under it.
+        self._store = store
 
     @property
     def name(self) -> str:
@@ -35,6 +49,9 @@ class Namespace(CachedSpace):
         """This namespace's counters alone."""
         return self._tier.stats().counts[self._space]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_namespace_of, (self._store, self._space))
+
     def __repr__(self) -> str:
         return f"<Namespace {self._space!r} of {self._engine.identity!r}>"
 
@@ -42,20 +59,106 @@ class Namespace(CachedSpace):
 class Store(CachedSpace):
     """An open store: a mutable mapping in key order, durable in a file, fronted by a bounded memory tier.
 
-    Made by ``kvstore.open``. Every method may be called from every thread. Use it as a context manager, or ``close`` it.
+    Made by ``kvstore.open``. Every method may be called from every thread, and in forked children; pickling a store
+    makes the other process open the same file. Use it as a context manager, or ``close`` it.
     """
 
-    def __init__(self, engine: Engine, tier: MemoryTier, clock: expiry.Clock, *, readonly: bool) -> None:
-        super().__init__("", engine, tier, clock, readonly=readonly)
-        self._namespaces: dict[str, Namespace] = {}
-        self._finalizer = weakref.finalize(self, _give_back, engine, tier)
+    def __init__(self, handle: Handle, opening: dict[str, Any]) -> None:
+        super().__init__("", handle)
+        self._opening = opening
+        self._namespaces: weakref.WeakValueDictionary[str, Namespace] = weakref.WeakValueDictionary()
+        self._finalizer = weakref.finalize(self, _give_back, handle.engine, handle.tier)
 
     # -- namespaces ----------------------------------------------------------------------------------------------
+
+    def namespace(self, name: str) -> Namespace:
+        """The namespace of that name; it comes to be with its first record.
+
+        Raises ``InvalidKeyError`` for a name that is no str, is empty, longer than 200 bytes in UTF-8, has a NUL or
+        begins with ``kvstore:``. A store has room for 250 namespaces; for more, use tuple keys.
+        """
+        found = self._namespaces.get(_checked_name(name))
+        if found is None:
+            found = self._namespaces.setdefault(name, Namespace(name, self))
+        return found
 
     def namespaces(self) -> list[str]:
         """The names of the namespaces that have a record, in order."""
         with self._engine.backend.read() as view:
             return view.spaces()
+
+    def drop_namespace(self, name: str) -> bool:
+        """Remove a namespace with all its records, in the time that its pages take, not its records; whether it had
+        any."""
+        space = _checked_name(name)
+
+        def apply(txn: Writing) -> bool:
+            had = txn.count(space) > 0
+            if had:
+                txn.clear(space)
+            return had
+
+        return self._commit(apply)
+
+    # -- transactions and snapshots ------------------------------------------------------------------------------
+
+    def transaction(self, *, timeout: float | None = None) -> Transaction:
+        """A transaction over all the namespaces: ``with store.transaction() as tx:``. See ``Transaction``.
+
+        Waits for the writer before it, of whatever process; ``timeout`` seconds at the most (by default as the store was
+        opened), then ``StoreBusyError``. Raises ``TransactionError`` inside another transaction of the same thread.
+        """
+        self._refuse_readonly()
+        limit = self._handle.timeout if timeout is None else timeout
+        from kvstore.transaction import Transaction
+
+        return Transaction(lambda: self._engine.committer.transaction(self._tier, limit), self._tier, self._clock, _checked_name)
+
+    def run(self, function: Callable[[Transaction], R], *, attempts: int = 3, timeout: float | None = None) -> R:
+        """``function(transaction)`` inside a transaction, and its result, once that is durable.
+
+        Where the transaction can't begin or commit because another process holds what is needed (``StoreBusyError``), it
+        is tried again, ``attempts`` times in all, so the function must do nothing but use the transaction.
+        """
+        for attempt in range(1, attempts + 1):
+            try:
+                with self.transaction(timeout=timeout) as transaction:
+                    return function(transaction)
+            except StoreBusyError:
+                if attempt == attempts:
+                    raise
+        raise ValueError(f"attempts must be at least 1, not {attempts}")
+
+    def snapshot(self) -> Snapshot:
+        """A frozen view of the store as it is now: ``with store.snapshot() as view:``. See ``Snapshot``."""
+        from kvstore.transaction import Snapshot
+
+        return Snapshot(self._engine.backend.read(), self._clock, _checked_name)
+
+    # -- care of the file ----------------------------------------------------------------------------------------
+
+    def backup(self, path: str | os.PathLike[str]) -> None:
+        """Copy the store as it is now to a new file, compact, flushed, with the same permissions. Others go on meanwhile.
+
+        Raises ``StoreIOError`` where there is a file already, or the system refuses.
+        """
+        self._engine.backend.backup(os.path.abspath(path))
+
+    def compact(self) -> None:
+        """Rewrite the file without its free pages, and swap it in atomically; every handle of this process goes on.
+
+        Works where the store is full. Raises ``StoreBusyError`` while another process has the store open, or an iteration
+        or a snapshot of this one is.
+        """
+        self._refuse_readonly()
+        self._engine.compact()
+
+    def verify(self, *, progress: Callable[[int], object] = lambda records: None) -> VerifyReport:
+        """Check the file's structure, every record's checksum and value, and the expiry index. Writers wait while the
+        structure is checked. ``progress`` is called with the number of records so far."""
+        from kvstore.verify import verify
+
+        return verify(self._engine.backend, progress)
 
     # -- what it does and costs ----------------------------------------------------------------------------------
 
@@ -67,7 +170,7 @@ class Store(CachedSpace):
         tier = self._tier.stats()
         total = sum(tier.counts.values(), start=Counts())
         return Stats(
-            **{name: getattr(total, name) for name in Counts.__dataclass_fields__},
+            **{name: getattr(total, name) for name in Counts._fields},
             entries=tier.entries,
             memory_bytes=tier.memory_bytes,
             cache_size=self._tier.capacity,
@@ -99,17 +202,24 @@ class Store(CachedSpace):
                     if reader._is_live(raw):
                         yield reader._exported(encoded, raw)
 
+    def export_record(self, key: keys.Key, *, namespace: str = "") -> DumpRecord | None:
+        """The record of one key as ``export_records`` gives it; None where there is none."""
+        encoded = keys.encode_lookup(key)
+        if encoded is None:
+            return None
+        reader = self._namespace(namespace)
+        raw, _ = self._engine.backend.get(namespace, encoded)
+        return reader._exported(encoded, raw) if raw is not None and reader._is_live(raw) else None
+
     def import_records(self, records: Iterable[DumpRecord], *, merge: bool = False) -> int:
         """Store all the records in one transaction, or none; how many there were.
 
         Without ``merge`` the store must be empty: ``KvstoreError`` otherwise. An error that the iterable raises passes
         through, and leaves the store as it was.
         """
-        if self._readonly:
-            raise ReadOnlyError(f"{self._engine.identity} was opened with readonly=True; open it for writing to load into it")
+        self._refuse_readonly()
         count = 0
-        with self._engine.committer.transaction() as (txn, remembered):
-            remembered[self._tier] = []
+        with self._engine.committer.transaction(self._tier, self._handle.timeout) as txn:
             if not merge and (txn.count("") or txn.spaces()):
                 raise KvstoreError(
                     f"{self._engine.identity} has records; load into a new store, or merge into this one"
@@ -117,7 +227,7 @@ class Store(CachedSpace):
             for item in records:
                 writer = self._namespace(item.namespace)
                 prepared = writer._prepare(item.key, item.value, None, item.expires, remember=False)
-                writer._put(txn, prepared, [])
+                writer._put(txn, prepared)
                 count += 1
                 if count % _CHECKED_EVERY == 0:
                     txn.check_size()
@@ -125,17 +235,17 @@ class Store(CachedSpace):
         return count
 
     def _namespace(self, name: str) -> CachedSpace:
-        if not name:
-            return self
-        found = self._namespaces.get(name)
-        if found is None:
-            found = self._namespaces.setdefault(name, Namespace(name, self._engine, self._tier, self._clock, readonly=self._readonly))
-        return found
+        return self.namespace(name) if name else self
 
     # -- its end -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Close this handle; the last one of the process closes the file. Closing twice is fine."""
+        """Close this handle; the last one of the process closes the file. Closing twice is fine.
+
+        Waits for a transaction of another thread. Raises ``TransactionError`` inside one of this thread's own, and goes on.
+        """
+        if self._finalizer.alive:
+            self._engine.committer.refuse_own_turn()
         self._finalizer()
         for space in (self, *self._namespaces.values()):
             space._shut()
@@ -147,6 +257,9 @@ class Store(CachedSpace):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_open_again, (self._engine.identity, self._opening))
 
     def __repr__(self) -> str:
         return f"<Store {self._engine.identity!r}>"
@@ -161,6 +274,7 @@ def open(
     durability: Durability = "full",
     readonly: bool = False,
     create: bool = True,
+    timeout: float | None = None,
     clock: expiry.Clock = time.time,
 ) -> Store:
     """Open the store at ``location``, a path; made where nothing is there and ``create`` is true.
@@ -169,7 +283,8 @@ def open(
     off. ``policy`` says what leaves it when it is full: ``"lru"``, ``"fifo"``, ``"lfu"``, ``"random"``, or a subclass of
     ``cachetools.Cache`` that takes its size alone. ``max_size`` bounds the file, in bytes (at least 256 KiB); None is
     bounded by the disk. ``durability`` says what a power cut may undo: ``"full"`` nothing that was acknowledged,
-    ``"relaxed"`` the last commits, ``"none"`` anything, for data that can be rebuilt. ``clock`` gives seconds since the
+    ``"relaxed"`` the last commits, ``"none"`` anything, for data that can be rebuilt. ``timeout`` is how many seconds a write
+    waits for other processes' writes before it raises ``StoreBusyError``; None waits as long as it takes. ``clock`` gives seconds since the
     epoch, for expiry.
 
     A store that this process has open already is shared, each handle with a memory tier of its own.
@@ -183,13 +298,49 @@ def open(
         _require_size("max_size", max_size, _LEAST_MAX_SIZE)
     if durability not in ("full", "relaxed", "none"):
         raise ValueError(f"durability must be 'full', 'relaxed' or 'none', not {durability!r}")
+    opening = {
+        "cache_size": cache_size,
+        "policy": policy,
+        "max_size": max_size,
+        "durability": durability,
+        "readonly": readonly,
+        "create": create,
+        "timeout": timeout,
+        "clock": clock,
+    }
     engine = Engine.acquire(location, Options(durability, readonly, create, max_size))
     try:
-        tier = MemoryTier(cache_size, policy, engine.backend, engine.changes)
-        return Store(engine, tier, clock, readonly=readonly)
+        tier = MemoryTier(cache_size, policy, engine.backend, engine.companion)
+        engine.tiers.add(tier)
+        return Store(Handle(engine, tier, clock, timeout, readonly), opening)
     except BaseException:
         engine.release()
         raise
+
+
+def _open_again(identity: str, opening: dict[str, Any]) -> Store:
+    """What unpickling a store calls."""
+    return open(identity, **opening)
+
+
+def _namespace_of(store: Store, name: str) -> Namespace:
+    """What unpickling a namespace calls."""
+    return store.namespace(name)
+
+
+def _checked_name(name: str) -> str:
+    if type(name) is not str:
+        raise InvalidKeyTypeError(f"a namespace's name must be a str, not {type(name).__name__}")
+    try:
+        size = len(name.encode())
+    except UnicodeEncodeError:
+        raise InvalidKeyValueError(f"the namespace's name {name!r} has a lone surrogate; use valid Unicode") from None
+    if not 0 < size <= MAX_NAME_BYTES or "\0" in name or name.startswith(OWN_SPACE):
+        raise InvalidKeyValueError(
+            f"the namespace's name {name!r} must have 1 to {MAX_NAME_BYTES} bytes in UTF-8, no NUL, "
+            f"and not begin with {OWN_SPACE!r}, which is the library's own"
+        )
+    return name
 
 
 def _require_size(name: str, value: object, least: int) -> None:

@@ -1,48 +1,50 @@
 """The writing half of a store's mapping: every operation as something that is done inside a transaction.
 
 A subclass says how a transaction comes about (``_commit``): a store hands the operation to the group commit, a
-transaction does it in itself.
+transaction does it in itself. All that an operation does takes place in its ``apply``, and it returns what ``_commit``
+returns, so that ``_commit`` may give something else in place of the result, such as a future.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
-from typing import Any, Final, NamedTuple, TypeVar
+from collections import namedtuple
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 
 from kvstore import codec, expiry, keys, record
 from kvstore.backends import Reading, Writing
 from kvstore.keys import Key
-from kvstore.reading import MISSING, ReadableSpace
+from kvstore.missing import MISSING
+from kvstore.reading import ReadableSpace
 
-R = TypeVar("R")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, TypeAlias, TypeVar
 
-Apply = Callable[[Writing, list[Any]], R]
-"""What to do in a transaction; the list takes the memory entries of what it writes."""
+    R = TypeVar("R")
 
-Items = Mapping[Key, Any] | Iterable[tuple[Key, Any]]
+Apply: TypeAlias = "Callable[[Writing], R]"
+"""What to do in a transaction."""
+
+Items: TypeAlias = "Mapping[Any, Any] | Iterable[tuple[Key, Any]]"
+"""A mapping of keys; not ``Mapping[Key, Any]``, which a ``dict[str, float]`` is none of."""
 
 _PURGED_BY_ONE_EXPIRE = 1000
 _REMEMBERED_AT_MOST: Final = 1000
 """A batch of more keys than this is taken for a load: it leaves the memory tier to what is hot."""
 
 
-class Prepared(NamedTuple):
-    """A record ready to be put, made outside every lock."""
-
-    encoded: bytes
-    raw: bytes
-    expires: int | None
-    entry: Any
+Prepared = namedtuple("Prepared", ["encoded", "raw", "expires", "note"])
+"""A record ready to be put, made outside every lock: two ``bytes``, milliseconds or None, a note for memory or None."""
 
 
-class WritableSpace(ReadableSpace, MutableMapping[Key, Any]):
+class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
     """One space as a mutable mapping with atomic operations."""
 
     def _commit(self, apply: Apply[R]) -> R:
         """Do it in a transaction; it is durable when this returns."""
         raise NotImplementedError
 
-    def _entry(
+    def _note(
         self, key: Key, encoded: bytes, value: object, payload: bytes, extended: bool, expires: int | None
     ) -> Any:
         """What the memory tier may keep of a value once it is written; None for nothing."""
@@ -59,16 +61,16 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, Any]):
         Raises ``InvalidKeyError``, ``UnstorableValueError`` (before anything is written), ``StoreFullError``.
         """
         prepared = self._prepare(key, value, ttl)
-        self._commit(lambda txn, remembered: self._put(txn, prepared, remembered))
+        return self._commit(lambda txn: self._put(txn, prepared))
 
     def add(self, key: Key, value: Any, *, ttl: float | None = None) -> bool:
         """Store the value where the key has none; whether it did. Raises as ``set``."""
         prepared = self._prepare(key, value, ttl)
 
-        def apply(txn: Writing, remembered: list[Any]) -> bool:
+        def apply(txn: Writing) -> bool:
             if self._live(txn, prepared.encoded) is not None:
                 return False
-            self._put(txn, prepared, remembered)
+            self._put(txn, prepared)
             return True
 
         return self._commit(apply)
@@ -79,49 +81,43 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, Any]):
 
     def delete(self, key: Key) -> bool:
         """Remove the key; whether it was there."""
-        return self.delete_many((key,)) == 1
+        encoded = keys.encode_lookup(key)
+        return encoded is not None and self._commit(lambda txn: self._remove(txn, (encoded,)) == 1)
 
     def pop(self, key: Key, default: Any = MISSING) -> Any:
         """Remove the key and return its value; without one, ``default``, or ``KeyError`` where none is given."""
         encoded = keys.encode_lookup(key)
 
-        def apply(txn: Writing, _: list[Any]) -> Any:
+        def apply(txn: Writing) -> Any:
             value = self._read(txn, encoded)
-            if value is not MISSING and encoded is not None:
-                txn.delete(self._space, encoded)
+            if value is MISSING or encoded is None:
+                return _found(default, key)
+            txn.delete(self._space, encoded)
             return value
 
-        value = MISSING if encoded is None else self._commit(apply)
-        if value is MISSING:
-            if default is MISSING:
-                raise KeyError(key)
-            return default
-        return value
+        return _found(default, key) if encoded is None else self._commit(apply)
 
     def popitem(self) -> tuple[Key, Any]:
         """Remove and return the first item in key order. Raises ``KeyError`` where there is none."""
 
-        def apply(txn: Writing, _: list[Any]) -> tuple[Key, Any] | None:
+        def apply(txn: Writing) -> tuple[Key, Any]:
             for encoded, raw in txn.scan(self._space, *keys.ALL):
                 value = self._value(encoded, raw, MISSING)
                 if value is not MISSING:
                     txn.delete(self._space, encoded)
                     return self._key(encoded), value
-            return None
-
-        item = self._commit(apply)
-        if item is None:
             raise KeyError("the store is empty")
-        return item
+
+        return self._commit(apply)
 
     def setdefault(self, key: Key, default: Any = None, *, ttl: float | None = None) -> Any:
         """The value of the key; where it has none, ``default``, stored. Raises as ``set``."""
         prepared = self._prepare(key, default, ttl)
 
-        def apply(txn: Writing, remembered: list[Any]) -> Any:
+        def apply(txn: Writing) -> Any:
             value = self._read(txn, prepared.encoded)
             if value is MISSING:
-                self._put(txn, prepared, remembered)
+                self._put(txn, prepared)
                 return self._value(prepared.encoded, prepared.raw, default)
             return value
 
@@ -132,16 +128,24 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, Any]):
         expires = expiry.deadline(self._clock, ttl)
         encoded = keys.encode_lookup(key)
 
-        def apply(txn: Writing, _: list[Any]) -> bool:
+        def apply(txn: Writing) -> bool:
             raw = None if encoded is None else self._live(txn, encoded)
             if raw is None or encoded is None:
                 return False
             payload, extended, _old = self._open(encoded, raw)
             renewed = record.pack(self._binding + encoded, bytes(payload), extended, expires)
-            self._put(txn, Prepared(encoded, renewed, expires, None), [])
+            self._put(txn, Prepared(encoded, renewed, expires, None))
             return True
 
         return encoded is not None and self._commit(apply)
+
+    def get_or_set(self, key: Key, factory: Callable[[], Any], *, ttl: float | None = None) -> Any:
+        """The value of the key; where it has none, ``factory()``, stored. Raises as ``set``."""
+        value = self.get(key, MISSING)
+        if value is MISSING:
+            value = factory()
+            self.set(key, value, ttl=ttl)
+        return value
 
     # -- atomic changes ------------------------------------------------------------------------------------------
 
@@ -155,12 +159,12 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, Any]):
         for number in (delta, default):
             _require_number(number)
 
-        def apply(txn: Writing, remembered: list[Any]) -> Any:
+        def apply(txn: Writing) -> Any:
             raw = self._live(txn, encoded)
             value = default if raw is None else self._value(encoded, raw, default)
             _require_number(value)
             total = value + delta
-            self._put(txn, self._prepare(key, total, None, self._expiry(encoded, raw)), remembered)
+            self._put(txn, self._prepare(key, total, None, self._expiry(encoded, raw)))
             return total
 
         return self._commit(apply)
@@ -174,7 +178,7 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, Any]):
         encoded = keys.encode(key)
         prepared = self._prepare(key, value, None)
 
-        def apply(txn: Writing, remembered: list[Any]) -> bool:
+        def apply(txn: Writing) -> bool:
             raw = self._live(txn, encoded)
             if raw is None:
                 return False
@@ -185,7 +189,7 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, Any]):
                 return False
             expires = self._expiry(encoded, raw)
             kept = prepared if expires is None else self._prepare(key, value, None, expires)
-            self._put(txn, kept, remembered)
+            self._put(txn, kept)
             return True
 
         return self._commit(apply)
@@ -197,28 +201,31 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, Any]):
         thread and outside every lock; where another write comes between, it is called again with the newer value. The
         record's time to live stays. Raises as ``set``, and whatever the function raises.
         """
-        encoded = keys.encode(key)
         while True:
-            with self._view() as view:
-                before = self._live(view, encoded)
-            value = MISSING if before is None else self._value(encoded, before, MISSING)
-            if value is MISSING:
-                if default is MISSING:
-                    raise KeyError(key)
-                value = default
-            changed = function(value)
-            prepared = self._prepare(key, changed, None, self._expiry(encoded, before))
-            if self._commit(self._replacing(before, prepared)):
-                return self._value(encoded, prepared.raw, changed)
+            before, value = self._current(key, default)
+            changed = self._replace(key, before, function(value))
+            if changed is not MISSING:
+                return changed
 
-    def _replacing(self, before: bytes | None, prepared: Prepared) -> Apply[bool]:
-        def apply(txn: Writing, remembered: list[Any]) -> bool:
+    def _current(self, key: Key, default: Any) -> tuple[bytes | None, Any]:
+        """The record, or None, and its value, which is ``default`` where there is none."""
+        encoded = keys.encode(key)
+        with self._view() as view:
+            before = self._live(view, encoded)
+        value = MISSING if before is None else self._value(encoded, before, MISSING)
+        return before, _found(default, key) if value is MISSING else value
+
+    def _replace(self, key: Key, before: bytes | None, value: Any) -> Any:
+        """Store the value where the record is still ``before``: what a reader gets of it, or ``MISSING``."""
+        prepared = self._prepare(key, value, None, None if before is None else record.expiry_of(before))
+
+        def apply(txn: Writing) -> Any:
             if self._live(txn, prepared.encoded) != before:
-                return False
-            self._put(txn, prepared, remembered)
-            return True
+                return MISSING
+            self._put(txn, prepared)
+            return self._value(prepared.encoded, prepared.raw, value)
 
-        return apply
+        return self._commit(apply)
 
     # -- many keys -----------------------------------------------------------------------------------------------
 
@@ -230,10 +237,12 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, Any]):
         """
         pairs = list(items.items() if isinstance(items, Mapping) else items)
         expires = expiry.deadline(self._clock, ttl)
-        remember = len(pairs) <= _REMEMBERED_AT_MOST
-        batch = [self._prepare(key, value, None, expires, remember=remember) for key, value in pairs]
-        if batch:
-            self._commit(lambda txn, remembered: self._put_all(txn, batch, remembered))
+        if len(pairs) <= _REMEMBERED_AT_MOST:
+            prepared = [self._prepare(key, value, None, expires) for key, value in pairs]
+            records = [(encoded, raw, note) for encoded, raw, _, note in prepared]
+        else:
+            records = self._load(pairs, expires)
+        return self._commit(lambda txn: self._put_all(txn, records, expires)) if records else None
 
     def update(self, other: Any = (), /, **named: Any) -> None:
         """As ``dict.update``, in one transaction."""
@@ -243,19 +252,11 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, Any]):
     def delete_many(self, keys_: Iterable[Key]) -> int:
         """Remove the keys in one transaction; how many were there."""
         wanted = [encoded for encoded in map(keys.encode_lookup, keys_) if encoded is not None]
-
-        def apply(txn: Writing, _: list[Any]) -> int:
-            # What has ended is removed too, but was not there.
-            live = sum(self._live(txn, encoded) is not None for encoded in dict.fromkeys(wanted))
-            for encoded in wanted:
-                txn.delete(self._space, encoded)
-            return live
-
-        return self._commit(apply) if wanted else 0
+        return self._commit(lambda txn: self._remove(txn, wanted)) if wanted else 0
 
     def clear(self) -> None:
         """Remove every key, in one transaction."""
-        self._commit(lambda txn, _: txn.clear(self._space))
+        return self._commit(lambda txn: txn.clear(self._space))
 
     def expire(self) -> int:
         """Purge the records of the store, in all namespaces, whose time is over; how many there were."""
@@ -266,7 +267,7 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, Any]):
             if not left:
                 return total
 
-    def _purge_some(self, txn: Writing, _: list[Any]) -> tuple[int, bool]:
+    def _purge_some(self, txn: Writing) -> tuple[int, bool]:
         now = int(self._clock() * 1000)
         purged = expiry.purge(txn, now, _PURGED_BY_ONE_EXPIRE)
         return purged, next(expiry.due(txn, now), None) is not None
@@ -284,24 +285,37 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, Any]):
             value = value.copy()
         payload, extended = codec.encode(value)
         raw = record.pack(self._binding + encoded, payload, extended, expires)
-        entry = self._entry(key, encoded, value, payload, extended, expires) if remember else None
-        return Prepared(encoded, raw, expires, entry)
+        note = self._note(key, encoded, value, payload, extended, expires) if remember else None
+        return Prepared(encoded, raw, expires, note)
 
-    def _put(self, txn: Writing, prepared: Prepared, remembered: list[Any]) -> None:
-        encoded, raw, expires, entry = prepared
-        txn.put(self._space, encoded, raw)
+    def _load(self, pairs: list[tuple[Key, Any]], expires: int | None) -> list[tuple[bytes, bytes, None]]:
+        """The records of a load, ready to be put: as ``_prepare``, with nothing for memory and fewer calls."""
+        binding = self._binding
+        records = []
+        for key, value in pairs:
+            encoded = keys.encode(key)
+            payload, extended = codec.encode(value.copy() if type(value) in _SHALLOW else value)
+            records.append((encoded, record.pack(binding + encoded, payload, extended, expires), None))
+        return records
+
+    def _put(self, txn: Writing, prepared: Prepared) -> None:
+        encoded, raw, expires, note = prepared
+        txn.put(self._space, encoded, raw, note)
         if expires is not None:
             expiry.enter(txn, self._space, encoded, expires)
-        if entry is not None:
-            remembered.append(entry)
 
-    def _put_all(self, txn: Writing, batch: list[Prepared], remembered: list[Any]) -> None:
-        txn.put_all(self._space, [(encoded, raw) for encoded, raw, _, _ in batch])
-        for encoded, _, expires, entry in batch:
-            if expires is not None:
+    def _put_all(self, txn: Writing, records: list[tuple[bytes, bytes, Any]], expires: int | None) -> None:
+        txn.put_all(self._space, records)
+        if expires is not None:
+            for encoded, _, _ in records:
                 expiry.enter(txn, self._space, encoded, expires)
-            if entry is not None:
-                remembered.append(entry)
+
+    def _remove(self, txn: Writing, wanted: Sequence[bytes]) -> int:
+        # What has ended is removed too, but was not there.
+        live = sum(self._live(txn, encoded) is not None for encoded in dict.fromkeys(wanted))
+        for encoded in wanted:
+            txn.delete(self._space, encoded)
+        return live
 
     def _live(self, txn: Reading, encoded: bytes) -> bytes | None:
         """The record, where there is one whose time isn't over."""
@@ -317,6 +331,12 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, Any]):
 
 
 _SHALLOW: Final = frozenset({list, dict, set, bytearray})
+
+
+def _found(default: Any, key: Key) -> Any:
+    if default is MISSING:
+        raise KeyError(key)
+    return default
 
 
 def _require_number(value: object) -> None:

@@ -1,21 +1,28 @@
-"""Values and what they look like in a dump."""
+"""Dumps, and what is in them."""
 
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
+import io
 import uuid
 import zoneinfo
 from decimal import Decimal
 from fractions import Fraction
 
+import pytest
 from hypothesis import strategies as st
 
-from kvstore import codec
+from kvstore import codec, dump
+from kvstore.errors import DumpFormatError
 from tests import strategies
 
+FAR = 4_102_444_800_000
+"""An expiry in 2100."""
 UTC = dt.UTC
 BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
 SUMMER = dt.timezone(dt.timedelta(hours=2), "CEST")
+BLINK = dt.timezone(dt.timedelta(microseconds=-1))
 NOON = dt.datetime(2024, 5, 1, 12)
 NUMBER = "12345678-1234-5678-1234-567812345678"
 
@@ -70,6 +77,8 @@ FORMS = [
         NOON.replace(tzinfo=dt.timezone(dt.timedelta(0), "UTC")),
         '{"$datetime":"2024-05-01T12:00:00+00:00","name":"UTC"}',
     ),
+    (NOON.replace(tzinfo=BLINK), '{"$datetime":"2024-05-01T12:00:00-00:00:00.000001"}'),
+    (dt.time(12, tzinfo=BLINK), '{"$time":"12:00:00-00:00:00.000001"}'),
     (NOON.replace(tzinfo=SUMMER), '{"$datetime":"2024-05-01T12:00:00+02:00","name":"CEST"}'),
     (
         NOON.replace(tzinfo=BERLIN, fold=1),
@@ -96,3 +105,27 @@ def values():
         ),
         max_leaves=4,
     )
+
+
+def dumped(store, **options):
+    stream = io.BytesIO()
+    dump.write(store, stream, **options)
+    return stream.getvalue()
+
+
+def sealed(*lines, header='{"format":"kvstore dump","version":1,"namespaces":[""]}'):
+    """A dump of these lines, whatever they are, with the trailer that they must have."""
+    text = "".join(f"{line}\n" for line in (header, *lines)).encode()
+    return text + b'{"count":%d,"sha256":"%s"}\n' % (len(lines), hashlib.sha256(text).hexdigest().encode())
+
+
+def line(key, value="1", *, ns='""', expires="null"):
+    return f'{{"ns":{ns},"key":{key},"value":{value},"expires":{expires}}}'
+
+
+def refused(store, data, **options):
+    """The error that the dump is refused with."""
+    with pytest.raises(DumpFormatError) as caught:
+        dump.load(store, io.BytesIO(data), merge=True, **options)
+    assert str(caught.value).startswith(f"line {caught.value.line}: ")
+    return caught.value

@@ -40,6 +40,7 @@ LAYERS = (
     ("refusal*",),
     ("keys*",),
     ("stats*",),
+    ("frozen",),
     ("errors",),
 )
 

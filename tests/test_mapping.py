@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 
-import cachetools
 import pytest
 
 pytest.register_assert_rewrite(
@@ -12,17 +11,9 @@ pytest.register_assert_rewrite(
 )
 
 import kvstore  # noqa: E402
+from tests import policies  # noqa: E402
 from tests.mapping_contract import ReadingContract  # noqa: E402
 from tests.mapping_writing_contract import SnapshotIterationContract, WritingContract  # noqa: E402
-
-
-class OwnPolicy(cachetools.LRUCache):
-    """A policy of a user's own: keeps at most three entries, whatever they cost."""
-
-    def __setitem__(self, key, value, **options):
-        super().__setitem__(key, value, **options)
-        while len(self) > 3:
-            self.popitem()
 
 
 def a_store(**options):
@@ -45,7 +36,63 @@ def a_cold_store(path, items):
         yield store
 
 
-MAPPINGS = {
+def a_namespace(**options):
+    """How to make a namespace, beside others that have the same keys."""
+
+    @contextlib.contextmanager
+    def filled(path, items):
+        with a_store(**options)(path, dict.fromkeys(items, "of the store")) as store:
+            for name in ("a", "mine", "z"):
+                store.namespace(name).clear()
+                store.namespace(name).set_many(dict.fromkeys(items, f"of {name}"))
+            store.namespace("mine").set_many(items)
+            yield store.namespace("mine")
+            assert set(store.namespace("z").values()) <= {"of z"}
+            assert set(store.values()) <= {"of the store"}
+
+    return filled
+
+
+@contextlib.contextmanager
+def a_transaction(path, items):
+    """A transaction that has written everything itself."""
+    with a_store()(path, {"before": 1}) as store, store.transaction() as transaction:
+        transaction.clear()
+        transaction.set_many(items)
+        yield transaction
+
+
+@contextlib.contextmanager
+def a_transaction_over_a_store(path, items):
+    """A transaction that has written nothing yet."""
+    with a_store()(path, items) as store, store.transaction() as transaction:
+        yield transaction
+
+
+@contextlib.contextmanager
+def a_namespace_in_a_transaction(path, items):
+    with a_store()(path, dict.fromkeys(items, 0)) as store, store.transaction() as transaction:
+        transaction.namespace("mine").clear()
+        transaction.namespace("mine").set_many(items)
+        yield transaction.namespace("mine")
+
+
+@contextlib.contextmanager
+def a_snapshot(path, items):
+    """A snapshot of a store in which everything has been written over since."""
+    with a_store()(path, items) as store, store.snapshot() as snapshot:
+        store.set_many(dict.fromkeys([*items, "later"], "later"))
+        yield snapshot
+
+
+@contextlib.contextmanager
+def a_namespace_in_a_snapshot(path, items):
+    with a_namespace()(path, items) as namespace, namespace._store.snapshot() as snapshot:
+        namespace.clear()
+        yield snapshot.namespace("mine")
+
+
+STORES = {
     "store": a_store(),
     "store without memory": a_store(cache_size=0),
     "store with a tiny memory": a_store(cache_size=1_500),
@@ -53,26 +100,42 @@ MAPPINGS = {
     "store with fifo": a_store(policy="fifo", cache_size=4_000),
     "store with lfu": a_store(policy="lfu", cache_size=4_000),
     "store with random": a_store(policy="random", cache_size=4_000),
-    "store with an own policy": a_store(policy=OwnPolicy),
+    "store with an own policy": a_store(policy=policies.Three),
+    "namespace": a_namespace(),
+    "namespace without memory": a_namespace(cache_size=0),
 }
-"""Each takes a path and items, and is a context manager that gives the mapping."""
+TRANSACTIONS = {
+    "transaction": a_transaction,
+    "transaction over a store": a_transaction_over_a_store,
+    "namespace in a transaction": a_namespace_in_a_transaction,
+}
+SNAPSHOTS = {
+    "snapshot": a_snapshot,
+    "namespace in a snapshot": a_namespace_in_a_snapshot,
+}
 
 
-@pytest.fixture(scope="module", params=MAPPINGS.values(), ids=MAPPINGS)
-def make(request, tmp_path_factory):
-    path = tmp_path_factory.mktemp("mapping") / "store.kv"
-    # While one handle is open, opening another one is cheap.
-    with kvstore.open(path, cache_size=0, durability="none"):
-        yield lambda items: request.param(path, items)
+def making(mappings):
+    """A fixture ``make`` that goes through mappings: each a context manager, given a path and items."""
+
+    @pytest.fixture(scope="class", params=mappings.values(), ids=mappings)
+    @classmethod
+    def make(cls, request, tmp_path_factory):
+        path = tmp_path_factory.mktemp("mapping") / "store.kv"
+        # While one handle is open, opening another one is cheap.
+        with kvstore.open(path, cache_size=0, durability="none"):
+            yield lambda items: request.param(path, items)
+
+    return make
 
 
 class TestReading(ReadingContract):
-    pass
+    make = making(STORES | TRANSACTIONS | SNAPSHOTS)
 
 
 class TestWriting(WritingContract):
-    pass
+    make = making(STORES | TRANSACTIONS)
 
 
 class TestIterating(SnapshotIterationContract):
-    pass
+    make = making(STORES)

@@ -27,15 +27,19 @@ def assert_memory_is_true(store: kvstore.Store, reader: kvstore.Store) -> None:
         assert same(value, (reader.namespace(space) if space else reader)[key]), (space, key)
 
 
-def assert_books_balance(store: kvstore.Store) -> Stats:
-    """What came into memory and has not left is there, costs what it costs, and is within the bound."""
+def assert_books_balance(store: kvstore.Store, *, has_clock: bool = False) -> Stats:
+    """What came into memory and has not left is there, costs what it costs, and is within the bound.
+
+    A policy with a clock may hold an entry for gone that the tier has not let go of yet.
+    """
     stats = store.stats()
     tier = store._tier
     entries = [entry for front in tier._fronts.values() for entry in front.values()]
     assert stats.insertions - stats.evictions - stats.invalidations - stats.expirations == stats.entries
     assert stats.entries == len(entries)
-    assert stats.memory_bytes == sum(entry.cost for entry in entries)
-    assert stats.memory_bytes <= stats.cache_size
+    cost = sum(entry.cost for entry in entries)
+    assert stats.memory_bytes <= cost if has_clock else stats.memory_bytes == cost
+    assert cost <= stats.cache_size
     assert stats.hits + stats.misses == stats.lookups
     assert stats.absent <= stats.misses
     assert min(stats.evictions, stats.invalidations, stats.expirations, stats.bypassed, stats.absent) >= 0

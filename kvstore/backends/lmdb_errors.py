@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-from pathlib import Path
-from typing import Final, Protocol
 
 from kvstore.errors import (
     KvstoreError,
@@ -22,6 +20,12 @@ from kvstore.errors import (
     StoreIOError,
     TransactionError,
 )
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, Protocol
+else:
+    Protocol = object
 
 _DAMAGED: Final = "the file is damaged; run `kvstore verify` on it, and restore it from a backup or a dump"
 _REOPEN: Final = "close every handle of the store in this process, and open it again"
@@ -86,10 +90,11 @@ _NEARLY_FULL_BYTES: Final = 1 << 20
 class LmdbError(Protocol):
     """The part of ``lmdb.Error`` that is looked at."""
 
-    code: int
+    @property
+    def code(self) -> int: ...
 
 
-def translate(error: LmdbError, path: Path) -> KvstoreError:
+def translate(error: LmdbError, path: str) -> KvstoreError:
     """The store's error that says the same, names the file and says what to do."""
     name = type(error).__name__
     if name in _MEANING:
@@ -110,10 +115,10 @@ def translate(error: LmdbError, path: Path) -> KvstoreError:
     return StoreIOError(f"{path}: {error}; {_REOPEN}")
 
 
-def io_error(error: OSError, path: Path) -> StoreIOError:
+def io_error(error: OSError, path: str) -> StoreIOError:
     """An operating system's refusal, as ours, keeping ``errno``."""
     advice = _ADVICE.get(error.errno or 0, "")
-    return StoreIOError(error.errno or 0, f"{error.strerror or error}{advice}", str(path))
+    return StoreIOError(error.errno or 0, f"{error.strerror or error}{advice}", path)
 
 
 _ADVICE: Final = {
@@ -124,9 +129,9 @@ _ADVICE: Final = {
 }
 
 
-def _nearly_full(path: Path) -> bool:
+def _nearly_full(path: str) -> bool:
     try:
-        state = os.statvfs(path.parent)
+        state = os.statvfs(os.path.dirname(path))
     except OSError:
         return False
     return state.f_bavail * state.f_frsize < _NEARLY_FULL_BYTES

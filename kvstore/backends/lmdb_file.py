@@ -7,17 +7,17 @@ under another name, flushed, and only then given its own name, in one step that 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
-import secrets
 import stat
 from collections.abc import Callable
-from pathlib import Path
 
 from kvstore.backends.lmdb_errors import io_error
 from kvstore.backends.metapages import read_geometry
 from kvstore.errors import StoreCorruptError, StoreFormatError, StoreIOError
 
 MODE = 0o600
+_NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
 
 
 def identify(location: str) -> str:
@@ -30,12 +30,12 @@ def identify(location: str) -> str:
     return os.path.realpath(location)
 
 
-def beside(path: Path, suffix: str) -> Path:
+def beside(path: str, suffix: str) -> str:
     """The path of a companion file, such as ``features.kv-lock``."""
-    return path.with_name(path.name + suffix)
+    return path + suffix
 
 
-def admit(path: Path, is_sound: Callable[[Path], bool]) -> None:
+def admit(path: str, is_sound: Callable[[str], bool]) -> None:
     """Refuse what LMDB must not open: anything but a regular LMDB file that is as long as its meta pages say.
 
     A file may be shorter where its last pages were allocated and freed within one transaction, and so never written;
@@ -45,12 +45,12 @@ def admit(path: Path, is_sound: Callable[[Path], bool]) -> None:
         kind = os.stat(path).st_mode
         if stat.S_ISDIR(kind):
             raise StoreFormatError(
-                f"{path} is a directory; give the path of a file in it, such as {path / 'store.kv'}"
+                f"{path} is a directory; give the path of a file in it, such as {os.path.join(path, 'store.kv')}"
             )
         if not stat.S_ISREG(kind):
             raise StoreFormatError(f"{path} is not a regular file; choose another path")
         for companion in (beside(path, "-lock"), beside(path, "-ring")):
-            if companion.is_symlink():
+            if os.path.islink(companion):
                 raise StoreFormatError(
                     f"{companion} is a symbolic link; remove it, a store's companions must be files"
                 )
@@ -67,12 +67,13 @@ def admit(path: Path, is_sound: Callable[[Path], bool]) -> None:
         )
 
 
-def create(path: Path, fill: Callable[[Path], None]) -> None:
+def create(path: str, fill: Callable[[str], None]) -> bool:
     """Make a new file: ``fill`` writes it under a temporary name, and it appears whole or not at all.
 
-    Where another process makes the same file at the same time, the first one wins and this returns quietly.
+    False where another process has made the same file meanwhile: the first one wins.
     """
-    draft = beside(path, f".new-{secrets.token_hex(8)}")
+    made = True
+    draft = beside(path, f".new-{os.urandom(8).hex()}")
     try:
         try:
             os.close(
@@ -80,19 +81,34 @@ def create(path: Path, fill: Callable[[Path], None]) -> None:
             )
             fill(draft)
             sync_file(draft)
-            with contextlib.suppress(FileExistsError):
-                os.link(draft, path, follow_symlinks=False)
+            made = _give_name(draft, path)
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(draft)
-        sync_folder(path.parent)
+        sync_folder(os.path.dirname(path))
     except OSError as error:
         if isinstance(error, StoreIOError):
             raise
         raise io_error(error, path) from error
+    return made
 
 
-def sync_file(path: Path) -> None:
+def _give_name(draft: str, path: str) -> bool:
+    try:
+        os.link(draft, path, follow_symlinks=False)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_HARD_LINKS:
+            raise
+        # A file system without hard links, such as FAT, has no step that can't overwrite: look, then rename.
+        if os.path.lexists(path):
+            return False
+        os.rename(draft, path)
+    return True
+
+
+def sync_file(path: str) -> None:
     """Flush a file's data and metadata to the medium."""
     descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     try:
@@ -101,7 +117,7 @@ def sync_file(path: Path) -> None:
         os.close(descriptor)
 
 
-def sync_folder(folder: Path) -> None:
+def sync_folder(folder: str) -> None:
     """Flush a directory, so that a name given in it survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:

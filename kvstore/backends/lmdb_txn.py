@@ -10,16 +10,20 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final, Self
+from collections import namedtuple
+from collections.abc import Iterator, Sequence
+from struct import Struct
 
 import lmdb
 
 from kvstore.backends.lmdb_errors import translate
 from kvstore.backends.protocol import OWN_SPACE, Space
 from kvstore.errors import StoreFormatError, StoreFullError, TransactionError
+from kvstore.frozen import Frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, Self, TypeAlias
 
 FORMAT_VERSION: Final = 1
 META: Final = OWN_SPACE + "meta"
@@ -27,8 +31,9 @@ _FORMAT_KEY: Final = b"format"
 _NAMES_START: Final = b"\x10"
 _NAMESPACE: Final = b"ns:"
 _HEADROOM_PAGES: Final = 16
+_MOST_CHANGES: Final = 100_000
 
-Handles = dict[Space, Any]
+Handles: TypeAlias = "dict[Space, Any]"
 
 
 def database_name(space: Space) -> bytes:
@@ -41,7 +46,7 @@ def write_format(txn: Any, meta: Any) -> None:
     txn.put(_FORMAT_KEY, str(FORMAT_VERSION).encode(), db=meta)
 
 
-def check_format(found: bytes | None, path: Path) -> None:
+def check_format(found: bytes | None, path: str) -> None:
     """Refuse a file that is not signed, or signed by a newer format."""
     if found is None or not found.isdigit():
         raise StoreFormatError(f"{path} is an LMDB file, but not of kvstore; choose another path")
@@ -57,32 +62,44 @@ def format_of(txn: Any, meta: Any) -> bytes | None:
     return found
 
 
+Figures = namedtuple("Figures", ["branch_pages", "leaf_pages", "overflow_pages", "entries"])
+"""What LMDB's record of a tree says of it."""
+
+_TREE: Final = Struct("=8x QQQQ 8x")
+"""``MDB_db`` of 64-bit LMDB 0.9: padding, flags, depth; pages by kind, entries; the root's page."""
+
+
 class ReadTxn:
     """One consistent view; see ``protocol.Reading``."""
 
-    __slots__ = ("_handles", "_txn", "id")
+    __slots__ = ("_handles", "_path", "_txn", "id")
 
-    def __init__(self, txn: Any, handles: Handles) -> None:
+    def __init__(self, txn: Any, handles: Handles, path: str) -> None:
         self._txn = txn
         self._handles = handles
+        self._path = path
         self.id: int = txn.id()
+
+    @contextlib.contextmanager
+    def translating(self) -> Iterator[Self]:
+        try:
+            yield self
+        except lmdb.Error as error:
+            raise translate(error, self._path) from error
 
     def knows(self, space: Space) -> bool:
         """Whether what this view says of the space is true: its handle is known, or it isn't in the file."""
         return space in self._handles or self._txn.get(database_name(space)) is None
 
     def get(self, space: Space, key: bytes) -> bytes | None:
-        handle = self._handles.get(space)
+        handle = self._handle(space)
         if handle is None:
             return None
         found: bytes | None = self._txn.get(key, None, handle)
         return found
 
     def count(self, space: Space) -> int:
-        handle = self._handles.get(space)
-        if handle is None:
-            return 0
-        entries: int = self._txn.stat(handle)["entries"]
+        entries: int = self._figures(space).entries
         return entries if space else entries - sum(1 for _ in self._names())
 
     def scan(
@@ -121,13 +138,26 @@ class ReadTxn:
 
     def live_pages(self) -> int:
         """How many pages hold something: those of every tree, and the two meta pages."""
-        handles = [self._handles[space] for space in ("", *self.databases()) if space in self._handles]
-        stats = map(self._txn.stat, handles)
-        return 2 + sum(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"] for stat in stats)
+        figures = [self._figures(space) for space in ("", *self.databases())]
+        return 2 + sum(int(tree.branch_pages + tree.leaf_pages + tree.overflow_pages) for tree in figures)
+
+    def _figures(self, space: Space) -> Figures:
+        """The tree's figures; of a named one as the main database has them, which needs no handle. Nothing is counted of
+        a space that isn't there."""
+        handle = self._handles.get(space)
+        if handle is not None:
+            stat = self._txn.stat(handle)
+            return Figures(stat["branch_pages"], stat["leaf_pages"], stat["overflow_pages"], stat["entries"])
+        root = self._txn.get(database_name(space), None, self._handles[""])
+        return Figures(0, 0, 0, 0) if root is None else Figures(*_TREE.unpack(root))
 
     def abort(self) -> None:
         """End the view."""
         self._txn.abort()
+
+    def _handle(self, space: Space) -> Any:
+        """The space's handle; None where the file has no such space."""
+        return self._handles.get(space)
 
     def _names(self) -> Iterator[bytes]:
         with self._txn.cursor(self._handles[""]) as cursor:
@@ -136,7 +166,7 @@ class ReadTxn:
 
     @contextlib.contextmanager
     def _cursor(self, space: Space) -> Iterator[Any]:
-        handle = self._handles.get(space)
+        handle = self._handle(space)
         if handle is None:
             yield None
             return
@@ -144,11 +174,10 @@ class ReadTxn:
             yield cursor
 
 
-@dataclass(frozen=True, slots=True)
-class SizeLimit:
+class SizeLimit(Frozen):
     """How much a store may hold: ``max_size`` less the headroom that lets deletes work when it is full."""
 
-    path: Path
+    path: str
     max_size: int | None
 
     def check(self, used: int, page_size: int) -> None:
@@ -172,7 +201,7 @@ class WriteGate:
 
     __slots__ = ("_path", "holder", "lock")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         self._path = path
         self.lock = threading.Lock()
         self.holder: int | None = None
@@ -188,56 +217,52 @@ class WriteGate:
 class WriteTxn(ReadTxn):
     """The write transaction; see ``protocol.Writing``. ``known`` are the backend's handles, which its commit adds to."""
 
-    __slots__ = ("_env", "_grew", "_known", "_limit", "changed")
+    __slots__ = ("_env", "_grew", "_known", "_limit", "_whole", "changed")
 
     def __init__(self, env: Any, txn: Any, known: Handles, limit: SizeLimit, parent: Handles | None = None) -> None:
-        super().__init__(txn, dict(parent or known))
+        super().__init__(txn, dict(parent or known), limit.path)
         self._env = env
         self._known = known
         self._limit = limit
         self._grew = False
-        self.changed: list[tuple[Space, bytes]] = []
+        self._whole: set[Space] = set()
+        self.changed: dict[tuple[Space, bytes], Any] = {}
 
     def commit(self) -> None:
         self._txn.commit()
         self._known.update(self._handles)
 
-    def put(self, space: Space, key: bytes, record: bytes) -> None:
+    def put(self, space: Space, key: bytes, record: bytes, note: Any = None) -> None:
         self._txn.put(key, record, db=self._handles.get(space) or self._create(space))
         self._grew = True
-        self.changed.append((space, key))
+        self._change(space, key, note)
 
-    def put_all(self, space: Space, records: Sequence[tuple[bytes, bytes]]) -> None:
+    def put_all(self, space: Space, records: Sequence[tuple[bytes, bytes, Any]]) -> None:
         with self._txn.cursor(self._handles.get(space) or self._create(space)) as cursor:
-            cursor.putmulti(records)
+            cursor.putmulti([(key, record) for key, record, _ in records])
         self._grew = True
-        self.changed += [(space, key) for key, _ in records]
+        if space not in self._whole:
+            self.changed.update(((space, key), note) for key, _, note in records)
+            self._hold_bound()
 
     def delete(self, space: Space, key: bytes) -> bool:
-        handle = self._existing(space)
+        handle = self._handle(space)
         if handle is None or not self._txn.delete(key, db=handle):
             return False
-        self.changed.append((space, key))
+        self._change(space, key, None)
         return True
 
     def clear(self, space: Space) -> None:
-        handle = self._existing(space)
+        handle = self._handle(space)
         if handle is None:
             return
         if space:
             # Emptied, not removed: removing the name would close a handle that other threads are reading with.
             self._txn.drop(handle, delete=False)
-            self.changed.append((space, b""))
         else:
             for key in list(self.scan_keys(space, b"", _NAMES_START)):
-                self.delete(space, key)
-
-    def get(self, space: Space, key: bytes) -> bytes | None:
-        handle = self._existing(space)
-        if handle is None:
-            return None
-        found: bytes | None = self._txn.get(key, None, handle)
-        return found
+                self._txn.delete(key, db=handle)
+        self._change_whole(space)
 
     @contextlib.contextmanager
     def nested(self) -> Iterator[WriteTxn]:
@@ -247,17 +272,37 @@ class WriteTxn(ReadTxn):
                 child.id = self.id
                 yield child
         except lmdb.Error as error:
-            raise translate(error, self._limit.path) from error
+            raise translate(error, self._path) from error
         self._handles.update(child._handles)
-        self.changed += child.changed
         self._grew |= child._grew
+        for space in child._whole:
+            self._change_whole(space)
+        for (space, key), note in child.changed.items():
+            self._change(space, key, note)
+
+    def _change(self, space: Space, key: bytes, note: Any) -> None:
+        if space not in self._whole:
+            self.changed[space, key] = note
+            if len(self.changed) > _MOST_CHANGES:
+                self._hold_bound()
+
+    def _hold_bound(self) -> None:
+        """Of a transaction that changes too many keys to name, keep the spaces: memory must not grow with it."""
+        if len(self.changed) > _MOST_CHANGES:
+            for space in {space for space, _ in self.changed}:
+                self._change_whole(space)
+
+    def _change_whole(self, space: Space) -> None:
+        self._whole.add(space)
+        self.changed = {change: note for change, note in self.changed.items() if change[0] != space}
+        self.changed[space, b""] = None
 
     def check_size(self) -> None:
         if self._grew and self._limit.max_size is not None:
             page_size = self._txn.stat()["psize"]
             self._limit.check(self.live_pages() * page_size, page_size)
 
-    def _existing(self, space: Space) -> Any:
+    def _handle(self, space: Space) -> Any:
         handle = self._handles.get(space)
         if handle is None and self._txn.get(database_name(space)) is not None:
             return self._create(space)

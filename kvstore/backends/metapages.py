@@ -18,10 +18,9 @@ from __future__ import annotations
 
 import mmap
 import struct
-from dataclasses import dataclass
-from pathlib import Path
 
 from kvstore.errors import StoreCorruptError, StoreFormatError
+from kvstore.frozen import Frozen
 
 _MAGIC = 0xBEEFC0DE
 _DATA_VERSION = 1
@@ -30,8 +29,7 @@ _TXN_ID_OFFSET = 144
 _MIN_PAGE, _MAX_PAGE = 256, 65536
 
 
-@dataclass(frozen=True, slots=True)
-class Geometry:
+class Geometry(Frozen):
     """What the newer meta page says of the file; sizes in bytes."""
 
     page_size: int
@@ -44,7 +42,7 @@ class Geometry:
         return (self.last_page + 1) * self.page_size
 
 
-def read_geometry(path: Path) -> Geometry:
+def read_geometry(path: str) -> Geometry:
     """The geometry of the LMDB file at ``path``.
 
     Raises ``StoreFormatError`` where it is no LMDB 0.9 file, ``StoreCorruptError`` where it is one cut off within its
@@ -70,7 +68,7 @@ def read_geometry(path: Path) -> Geometry:
     return max(metas, key=lambda meta: meta.txn_id)
 
 
-def _refuse_short(path: Path, head: bytes) -> None:
+def _refuse_short(path: str, head: bytes) -> None:
     if head[16:20] == _MAGIC.to_bytes(4, "little"):
         raise StoreCorruptError(f"{path} is cut off within its first page; restore it from a backup")
     kind = "empty" if not head else "not a kvstore file"
@@ -85,7 +83,7 @@ class CommitCells:
     goes. (One strided view of both would cost a third more to index.)
     """
 
-    def __init__(self, path: Path, page_size: int) -> None:
+    def __init__(self, path: str, page_size: int) -> None:
         with open(path, "rb", buffering=0) as file:
             self._map = mmap.mmap(file.fileno(), 2 * page_size, access=mmap.ACCESS_READ)
         words = memoryview(self._map).cast("Q")

@@ -9,22 +9,27 @@ memory tier can tell what it may keep.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Final, Literal, Protocol, TypeVar
 
-R = TypeVar("R")
+from kvstore.frozen import Frozen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, Literal, Protocol, Self, TypeAlias, TypeVar
+
+    R = TypeVar("R")
+else:
+    Protocol = object
 
 Space = str
 OWN_SPACE: Final = "kvstore:"
 """Spaces whose names begin so are the library's own; no namespace may be named so."""
 
-Durability = Literal["full", "relaxed", "none"]
+Durability: TypeAlias = "Literal['full', 'relaxed', 'none']"
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class Options:
+class Options(Frozen):
     """How to open a store; the meaning of each is in ``kvstore.open``."""
 
     durability: Durability = "full"
@@ -33,8 +38,7 @@ class Options:
     max_size: int | None = None
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class FileUsage:
+class FileUsage(Frozen):
     """The file's figures at one commit, in bytes unless said otherwise."""
 
     records: int
@@ -70,16 +74,23 @@ class Reading(Protocol):
         """The named spaces that have a key, in order, the default one not among them."""
 
 
+    def translating(self) -> AbstractContextManager[Self]:
+        """Itself, for a block in which the engine's errors become the library's own. The block of ``Backend.read`` does
+        that already; who lets a view outlive it needs this one."""
+
+
 class Writing(Reading, Protocol):
     """The one write transaction. Its reads see its own writes; ``id`` is the id that its commit will have."""
 
-    changed: list[tuple[Space, bytes]]
+    changed: dict[tuple[Space, bytes], Any]
+    """What was written, each key with the note that its last change left, or None. The empty key stands for the whole
+    space: after ``clear``, and where the keys became too many to name."""
 
-    def put(self, space: Space, key: bytes, record: bytes) -> None:
+    def put(self, space: Space, key: bytes, record: bytes, note: Any = None) -> None:
         """Write, over whatever is there."""
 
-    def put_all(self, space: Space, records: Sequence[tuple[bytes, bytes]]) -> None:
-        """Write ``(key, record)`` pairs; of two with the same key the later one stays."""
+    def put_all(self, space: Space, records: Sequence[tuple[bytes, bytes, Any]]) -> None:
+        """Write ``(key, record, note)``; of two with the same key the later one stays."""
 
     def delete(self, space: Space, key: bytes) -> bool:
         """Remove; whether something was there."""
@@ -103,12 +114,19 @@ class Backend(Protocol):
     identity: str
     readonly: bool
 
-    commits: tuple[Sequence[int], Sequence[int]]
-    """Cells that tell of commits without a call into the engine: ``commits[0][0]`` and ``commits[1][0]`` are the two
-    newest commit ids, and the next commit, by whatever process, overwrites the older of them."""
+    @property
+    def commits(self) -> tuple[Sequence[int], Sequence[int]]:
+        """Cells that tell of commits without a call into the engine: ``commits[0][0]`` and ``commits[1][0]`` are the two
+        newest commit ids, and the next commit, by whatever process, overwrites the older of them."""
+
+    companion: str
+    """The path where processes that share the store keep a file of their own beside it."""
 
     def get(self, space: Space, key: bytes) -> tuple[bytes | None, int]:
         """One record and the commit id it was read at, in a read transaction that ends with the call."""
+
+    def get_record(self, space: Space, key: bytes) -> bytes | None:
+        """As ``get``, for where the id isn't needed."""
 
     def read(self, *spaces: Space) -> AbstractContextManager[Reading]:
         """A read transaction for several reads of these spaces, or of all."""
@@ -120,11 +138,31 @@ class Backend(Protocol):
     def transaction(self) -> AbstractContextManager[Writing]:
         """As ``write``, with the work in a ``with`` block."""
 
+    def tell_who_writes(self, others_write: Callable[[], bool]) -> None:
+        """Say how to find out whether another process is writing at this moment, so that what takes a write would wait."""
+
     def usage(self) -> FileUsage:
         """The file's figures now."""
 
+    def inode(self) -> tuple[int, int]:
+        """Device and inode of the file that is open."""
+
     def replaced(self) -> bool:
         """Whether its location holds something else by now than what was opened."""
+
+    def leave_to_parent(self, *, for_good: bool) -> None:
+        """Called in a forked child, before anything else: what is open is the parent's. The next use opens the store
+        anew; ``for_good``, where the parent was inside a transaction, it raises ``TransactionError``."""
+
+    def backup(self, target: str) -> None:
+        """Copy the store as of one commit to a new file, compact and flushed, while others go on reading and writing."""
+
+    def compact(self) -> None:
+        """Replace the file by a copy without free pages. The caller keeps other processes, and writers, away; reads of
+        this process wait."""
+
+    def problems(self) -> list[str]:
+        """What is wrong with the file's structure, judged page by page without the engine; writers wait."""
 
     def close(self) -> None:
         """Let go of the file. Waits for the write that is under way; open reads end with ``StoreClosedError``."""

@@ -12,10 +12,10 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import memory, reads, startup, writes
+from bench import memory, reads, sharing, startup, writes
 from bench.rows import Measurement, NotMeasurableError, Row
 
-ROWS: tuple[Row, ...] = (*reads.ROWS, *writes.ROWS, *memory.ROWS, *startup.ROWS)
+ROWS: tuple[Row, ...] = (*reads.ROWS, *writes.ROWS, *sharing.ROWS, *memory.ROWS, *startup.ROWS)
 LIBRARIES = ("lmdb", "msgpack", "cachetools", "xxhash")
 
 
@@ -35,8 +35,8 @@ def machine() -> str:
 
 def amount(figure: float, unit: str) -> str:
     """A figure for reading: 214 ns, 3.1 ms, 8.4 MB."""
-    steps = {"s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")), "B": ((1e6, "MB"), (1e3, "kB"))}
-    last = {"s": (1e-9, "ns"), "B": (1, "B"), "": (1, "")}
+    steps = {"s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")), "B": ((1e6, "MB"), (1e3, "kB")), "/s": ((1e3, "k/s"),)}
+    last = {"s": (1e-9, "ns"), "B": (1, "B"), "/s": (1, "/s"), "": (1, "")}
     for size, name in steps.get(unit, ()):
         if figure >= size:
             return f"{figure / size:.3g} {name}"

@@ -11,17 +11,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+def environment() -> dict[str, str]:
+    """For a process that shall import what this one does."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+
 def child(*arguments: str, bytecode: Path) -> str:
     """What a fresh interpreter with this one's search path prints.
 
     Its compiled modules are kept in the directory ``bytecode``: where none may be written beside the sources,
     each process would compile them anew.
     """
-    environment = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "PYTHONPYCACHEPREFIX": str(bytecode),
-    }
-    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    variables = {**environment(), "PYTHONPYCACHEPREFIX": str(bytecode)}
+    variables.pop("PYTHONDONTWRITEBYTECODE", None)
     command = [sys.executable, *arguments]
-    return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return subprocess.run(command, env=variables, stdout=subprocess.PIPE, text=True, check=True).stdout

@@ -17,7 +17,7 @@ class NotMeasurableError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """What a row's run gave; ``ours`` and ``theirs`` are medians per operation, in ``unit``: "s", "B", ""."""
+    """What a row's run gave; ``ours`` and ``theirs`` are medians per operation, in ``unit``: "s", "B", "/s", ""."""
 
     ratios: tuple[float, ...]
     ours: float

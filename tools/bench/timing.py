@@ -65,6 +65,12 @@ def loop(statement: str, keys: Collection[object], **names: object) -> Sample:
     return sample
 
 
+def rate(action: Callable[[], object], *, operations: int) -> Sample:
+    """A sample of how many operations a second the action does."""
+    seconds = clock(action, operations=operations)
+    return lambda: 1 / seconds()
+
+
 def clock(action: Callable[[], object], *, operations: int = 1) -> Sample:
     """A sample of an action too long to need a loop: its seconds, divided by the operations it does."""
 

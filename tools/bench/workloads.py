@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,8 +14,10 @@ import kvstore
 from kvstore import keys
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    Pack = Callable[[bytes, object], bytes]  # an encoded key and a value: the bytes to store
 
 MIB = 2**20
 
@@ -43,12 +46,35 @@ def our_store(place: Path, items: Mapping[str, object], **options: Any) -> Itera
         yield store
 
 
+def plain(_: bytes, value: object) -> bytes:
+    """What a user of py-lmdb would store: the value in msgpack."""
+    packed: bytes = msgpack.packb(value)
+    return packed
+
+
 @contextmanager
-def raw_lmdb(place: Path, items: Mapping[str, object]) -> Iterator[lmdb.Environment]:
-    """The peer: py-lmdb with msgpack, opened and filled as a careful user of it would."""
+def raw_lmdb(
+    place: Path, items: Mapping[str, object], *, pack: Pack = plain
+) -> Iterator[lmdb.Environment]:
+    """The peer: py-lmdb, opened and filled as a careful user of it would."""
     path = place / "theirs.mdb"
     with lmdb.open(str(path), subdir=False, map_size=4 * 1024 * MIB, max_spare_txns=8) as environment:
         with environment.begin(write=True) as transaction:
             for key, value in items.items():
-                transaction.put(keys.encode(key), msgpack.packb(value))
+                encoded = keys.encode(key)
+                transaction.put(encoded, pack(encoded, value))
         yield environment
+
+
+def their_commits(
+    environment: lmdb.Environment, asked: Sequence[str], count: int, *, pack: Pack = plain
+) -> Callable[[], None]:
+    """``count`` durable puts, one commit each, of the keys in turn; keys and values are encoded beforehand."""
+    puts = itertools.cycle([(encoded, pack(encoded, TEXT)) for encoded in map(keys.encode, asked)])
+
+    def commits() -> None:
+        for encoded, packed in itertools.islice(puts, count):
+            with environment.begin(write=True) as transaction:
+                transaction.put(encoded, packed)
+
+    return commits

@@ -3,6 +3,7 @@
 0    done
 1    refused or failed, a key that is not there among them
 2    called wrongly
+129  hung up
 130  interrupted
 141  the output's reader is gone
 143  terminated

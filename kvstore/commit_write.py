@@ -1,0 +1,93 @@
+"""One writer's wish, on its way through the group commit."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from kvstore.backends import Writing
+from kvstore.coherence import Change
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+else:
+    Protocol = object
+
+
+class Tier(Protocol):
+    """The part of a memory tier that a commit speaks to."""
+
+    def forget(self, changed: Iterable[Change]) -> None:
+        """Drop these keys: what memory knows of them may be about to end."""
+
+    def abandon(self, changed: Iterable[Change]) -> None:
+        """The commit failed."""
+
+    def committed(self, commit: int, changed: Mapping[Change, Any]) -> None:
+        """The commit is durable: drop what it changed, and take in the entries that it noted for this tier."""
+
+
+class Write:
+    """One writer's wish: what to do in the transaction, and what memory may know once it is durable.
+
+    ``apply`` gets the transaction; its result is the writer's. It may be called again in another transaction, never
+    concurrently. ``tier`` is the memory tier of the handle that it writes through.
+    ``purge`` is called once a transaction, for what a commit may take along. ``timeout`` is how many seconds the write may
+    wait for other processes' writes. ``on_done`` is told when the outcome is settled, in whatever thread settled it: once
+    for all the writes of a batch that have the same one. It must neither block nor raise.
+    """
+
+    __slots__ = ("_settled", "apply", "done", "error", "on_done", "purge", "result", "tier", "timeout")
+
+    def __init__(
+        self,
+        apply: Callable[[Writing], Any],
+        tier: Tier,
+        purge: Callable[[Writing], object] | None = None,
+        timeout: float | None = None,
+        on_done: Callable[[Sequence[Any]], None] | None = None,
+    ) -> None:
+        self.apply = apply
+        self.tier = tier
+        self.purge = purge
+        self.timeout = timeout
+        self.on_done = on_done
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.done = False
+        self._settled: threading.Lock | None = None
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Settle the outcome, once."""
+        if not self.done:
+            self.error = error
+            self.done = True
+            if self._settled is not None:
+                self._settled.release()
+
+    def wait(self, timeout: float) -> None:
+        """Wait for the outcome, ``timeout`` seconds at the most. For one thread at a time."""
+        settled = self._settled
+        if settled is None:
+            settled = threading.Lock()
+            settled.acquire()
+            # Either finish() finds the lock, or this finds the outcome.
+            self._settled = settled
+        if not self.done:
+            settled.acquire(timeout=timeout)
+
+
+def settle(writes: Sequence[Write], error: Exception | None = None) -> None:
+    """Settle the outcome of all, and tell whoever asked to be told, each once."""
+    told: dict[Callable[[Sequence[Any]], None], list[Write]] = {}
+    for write in writes:
+        write.finish(error)
+        on_done = write.on_done
+        if on_done is not None:
+            try:
+                told[on_done].append(write)
+            except KeyError:
+                told[on_done] = [write]
+    for on_done, his in told.items():
+        on_done(his)

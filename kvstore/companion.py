@@ -1,0 +1,269 @@
+"""The ``-ring`` file beside a store: the shared log of changes, and the locks by which processes know of each other.
+
+Three kinds of locks, on one file that is open once in a process, each released by the system when its holder dies:
+
+- *presence*: every process that has the store open holds a shared ``flock``; whoever gets an exclusive one is alone.
+- *the write lock*, a lock on one byte, stands before LMDB's own, which can't be waited for with a time limit.
+- *leases*: a lock on the byte that a key's hash names says that its value is being computed.
+
+The locks on bytes belong to the open file where the system has such (Linux), and so does ``flock``; the two kinds don't get in
+each other's way. Locks of the process, which the others have, come with a search for deadlocks that takes two threads of
+a process for one, and finds some that aren't there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import struct
+import sys
+import time
+from collections.abc import Collection, Iterator
+
+from xxhash import xxh3_64_intdigest
+
+from kvstore.coherence import RING_BYTES, Change, Changes, NoChanges, Ring
+from kvstore.errors import StoreBusyError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
+
+_MODE: Final = 0o600
+_WRITE_BYTE: Final = 1 << 40
+_LEASE_BYTES: Final = 1 << 41
+_LEASE_SPAN: Final = (1 << 61) - 1
+_POLL_SECONDS: Final = 0.002
+_OPENING_SECONDS: Final = 10.0
+_HAS_FILE_LOCKS: Final = sys.platform == "linux" and sys.maxsize > 1 << 32
+
+
+class _Bytes:
+    """A file as ``coherence.RingFile``. What the disk has no room for, or the file has lost, is missing, which the ring
+    knows to notice: the store's own writes must not fail for it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def read(self, position: int, size: int) -> bytes:
+        try:
+            return os.pread(self._descriptor, size, position)
+        except OSError:
+            return b""
+
+    def write(self, position: int, data: bytes) -> None:
+        with contextlib.suppress(OSError):
+            os.pwrite(self._descriptor, data, position)
+
+
+class Companion:
+    """The companion of one open store in this process. ``path`` is the ring file's; ``store`` the store file's device and
+    inode. Where the medium is read-only and has no ring, there are no locks and nothing is known of others' changes."""
+
+    def __init__(self, path: str, store: tuple[int, int]) -> None:
+        self._path = path
+        self._store = store
+        self._file = -1
+        self._ring: Ring | None = None
+        self._changes: Changes = NoChanges()
+        self._writing = False
+        self._open()
+
+    def _open(self) -> None:
+        writable = True
+        flags = os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | flags, _MODE)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EROFS, errno.EPERM):
+                raise
+            writable = False
+            try:
+                self._file = os.open(self._path, os.O_RDONLY | flags)
+            except OSError:
+                return
+        alone = self._try_alone()
+        if not alone:
+            self._be_present()
+        self._ring = Ring(_Bytes(self._file), self._store, self._lasts)
+        self._changes = self._ring
+        if alone:
+            if writable:
+                with contextlib.suppress(OSError, AttributeError):
+                    os.posix_fallocate(self._file, 0, RING_BYTES)
+                self._ring.reset()
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def _try_alone(self) -> bool:
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def _be_present(self) -> None:
+        """Hold the shared lock; an exclusive one, held while a file is being replaced, is waited for."""
+        deadline = time.monotonic() + _OPENING_SECONDS
+        while True:
+            try:
+                fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise StoreBusyError(
+                        f"{self._path}: another process is replacing the store's file; try again when it is done"
+                    ) from None
+                time.sleep(_POLL_SECONDS)
+            else:
+                return
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Run the block while no other process has the store open, and none can open it.
+
+        The caller has the write lock: turning a shared lock into an exclusive one gives the shared one up for an instant, and
+        two processes that try at once could each find the other gone.
+
+        Raises ``StoreBusyError`` where another process has it open now, or the file was deleted under this one.
+        """
+        if self._file < 0 or not self._has_its_name():
+            raise StoreBusyError(f"{self._path} is not there, so other processes can't be kept out; close the store everywhere")
+        try:
+            if not self._try_alone():
+                raise StoreBusyError(f"{self._path}: another process has the store open; close it there first")
+            yield
+        finally:
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+
+    def _has_its_name(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self._path), os.fstat(self._file))
+        except OSError:
+            return False
+
+    def follow(self, store: tuple[int, int]) -> None:
+        """The store's file has been replaced by this one."""
+        self._store = store
+        if self._ring is not None:
+            self._ring = Ring(_Bytes(self._file), store, self._lasts)
+            if not self._ring.is_ours():
+                self._ring.reset()
+            self._changes = self._ring
+
+    # -- the log of changes ------------------------------------------------------------------------------------------
+
+    def publish(self, commit: int, changed: Collection[Change]) -> None:
+        self._changes.publish(commit, changed)
+
+    def confirm(self, commit: int) -> None:
+        self._changes.confirm(commit)
+
+    def retract(self, commit: int) -> None:
+        self._changes.retract(commit)
+
+    def between(self, seen: int, current: int) -> list[Change] | None:
+        return self._changes.between(seen, current)
+
+    # -- locks -------------------------------------------------------------------------------------------------------
+
+    def lock_writing(self, timeout: float | None) -> None:
+        """Take the right to write, before every other process. Raises ``StoreBusyError`` after ``timeout`` seconds."""
+        if not self._lock(_WRITE_BYTE, timeout):
+            raise StoreBusyError(
+                f"another process has been writing to {self._path.removesuffix('-ring')} for {timeout} seconds; "
+                "try again, or allow a longer timeout"
+            )
+        self._writing = True
+        if self._ring is not None:
+            self._ring.begin_tenure()
+
+    def unlock_writing(self) -> None:
+        """Give the right to write back; harmless where it isn't held."""
+        self._writing = False
+        self._unlock(_WRITE_BYTE)
+
+    def others_write(self) -> bool:
+        """Whether another process holds the write lock at this moment, as far as the system can say."""
+        return self._file >= 0 and _is_locked_elsewhere(self._file, _WRITE_BYTE)
+
+    def _lasts(self, tenure: int) -> bool:
+        """Whether the holder of the write lock, now, is in this tenure of its."""
+        ring = self._ring
+        if ring is None:
+            return False
+        if self._writing and ring.tenure == tenure:
+            return True
+        return _is_locked_elsewhere(self._file, _WRITE_BYTE) and ring.current_tenure() == tenure
+
+    def lock_lease(self, binding: bytes, timeout: float | None = None) -> bool:
+        """Take the lease of a key; whether it was had within the time. A lease ends with its process at the latest."""
+        return self._lock(_lease_byte(binding), timeout)
+
+    def unlock_lease(self, binding: bytes) -> None:
+        """Give the lease back."""
+        self._unlock(_lease_byte(binding))
+
+    def _lock(self, byte: int, timeout: float | None) -> bool:
+        if self._file < 0:
+            return True
+        if timeout is None:
+            _set_lock(self._file, fcntl.F_WRLCK, byte, wait=True)
+            return True
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                _set_lock(self._file, fcntl.F_WRLCK, byte, wait=False)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    raise
+                if time.monotonic() >= deadline:
+                    return False
+                time.sleep(_POLL_SECONDS)
+            else:
+                return True
+
+    def _unlock(self, byte: int) -> None:
+        if self._file >= 0:
+            _set_lock(self._file, fcntl.F_UNLCK, byte, wait=False)
+
+    # -- its end -----------------------------------------------------------------------------------------------------
+
+    def reopen_in_child(self) -> None:
+        """Part from the parent process's open file: its presence isn't this process's."""
+        self.close()
+        self._open()
+
+    def close(self) -> None:
+        """Let go of the file, and of every lock on it."""
+        self._changes = NoChanges()
+        self._ring = None
+        self._writing = False
+        if self._file >= 0:
+            descriptor, self._file = self._file, -1
+            os.close(descriptor)
+
+
+# struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
+_FLOCK: Final = struct.Struct("@hhqqi4x")
+
+
+def _set_lock(descriptor: int, kind: int, byte: int, *, wait: bool) -> None:
+    if _HAS_FILE_LOCKS:
+        command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
+        fcntl.fcntl(descriptor, command, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
+    else:
+        how = fcntl.LOCK_UN if kind == fcntl.F_UNLCK else fcntl.LOCK_EX
+        fcntl.lockf(descriptor, how if wait or kind == fcntl.F_UNLCK else how | fcntl.LOCK_NB, 1, byte)
+
+
+def _is_locked_elsewhere(descriptor: int, byte: int) -> bool:
+    """Whether somebody else holds the lock on the byte; False where the system can't say."""
+    if not _HAS_FILE_LOCKS:
+        return False
+    found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+    return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
+
+
+def _lease_byte(binding: bytes) -> int:
+    return _LEASE_BYTES + xxh3_64_intdigest(binding) % _LEASE_SPAN

@@ -1,0 +1,194 @@
+"""Transactions and snapshots: many reads and writes as one, over any of a store's namespaces.
+
+Both are mappings with the methods of a store. What iterates over them reads in steps, each from where the last one
+ended, so that no cursor lives between two steps: in a transaction the next step sees what was written meanwhile.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from kvstore import expiry
+from kvstore.backends import Reading, Space, Writing
+from kvstore.errors import TransactionError
+from kvstore.keys import Key
+from kvstore.memory import MemoryTier
+from kvstore.missing import MISSING
+from kvstore.reading import ReadableSpace
+from kvstore.writing import Apply, WritableSpace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Final, Self, TypeVar
+
+    R = TypeVar("R")
+
+_STEP: Final = 256
+
+
+class _SteppingSpace(ReadableSpace):
+    """Scans of a view that other calls use in between."""
+
+    def _scan(self, span: tuple[bytes, bytes], *, reverse: bool) -> Iterator[tuple[Key, Any]]:
+        for encoded, raw in self._steps(span, reverse=reverse):
+            value = self._value(encoded, raw, MISSING)
+            if value is not MISSING:
+                yield self._key(encoded), value
+
+    def _scan_keys(self, span: tuple[bytes, bytes], *, reverse: bool) -> Iterator[Key]:
+        return (self._key(encoded) for encoded, raw in self._steps(span, reverse=reverse) if self._is_live(raw))
+
+    def _steps(self, span: tuple[bytes, bytes], *, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+        low, high = span
+        while True:
+            with self._view() as view:
+                step = list(itertools.islice(view.scan(self._space, low, high, reverse=reverse), _STEP))
+            yield from step
+            if len(step) < _STEP:
+                return
+            if reverse:
+                high = step[-1][0]
+            else:
+                # The least key above: no encoded key is longer than its limit, this bound needn't be one.
+                low = step[-1][0] + b"\0"
+
+
+class TransactionSpace(_SteppingSpace, WritableSpace):
+    """One space inside a transaction. Reads see the transaction's own writes; each call is undone whole if it fails."""
+
+    def __init__(self, space: Space, transaction: Transaction, clock: expiry.Clock) -> None:
+        super().__init__(space, clock)
+        self._transaction = transaction
+
+    def _view(self, *also: Space) -> AbstractContextManager[Reading]:  # noqa: ARG002  # sees every space
+        return self._transaction._open_txn().translating()
+
+    def _commit(self, apply: Apply[R]) -> R:
+        with self._transaction._open_txn().nested() as child:
+            result = apply(child)
+            child.check_size()
+        return result
+
+    def _note(self, key: Key, encoded: bytes, value: object, payload: bytes, extended: bool, expires: int | None) -> Any:
+        token = key if type(key) in (str, int) else encoded
+        return self._transaction._tier.note(self._space, token, value, payload, extended, expires)  # type: ignore[arg-type]
+
+
+class Transaction(TransactionSpace):
+    """All or nothing: made by ``Store.transaction``, used in a ``with`` block, by the thread that began it.
+
+    Itself it is the default space; ``namespace`` gives the others. The block's normal end commits, an exception rolls
+    back; the memory tier shows nothing of it before it is durable. Other writers, of every process, wait until it ends,
+    so keep it short. After its end, and in another thread, its methods raise ``TransactionError``.
+    """
+
+    def __init__(
+        self,
+        begin: Callable[[], AbstractContextManager[Writing]],
+        tier: MemoryTier,
+        clock: expiry.Clock,
+        check_name: Callable[[str], str],
+    ) -> None:
+        super().__init__("", self, clock)
+        self._begin = begin
+        self._tier = tier
+        self._check_name = check_name
+        self._running: AbstractContextManager[Writing] | None = None
+        self._txn: Writing | None = None
+        self._thread: int | None = None
+
+    def namespace(self, name: str) -> TransactionSpace:
+        """The namespace of that name, inside this transaction."""
+        return TransactionSpace(self._check_name(name), self, self._clock)
+
+    def __enter__(self) -> Self:
+        if self._thread is not None:
+            raise TransactionError("a transaction is used once; begin another with store.transaction()")
+        running = self._begin()
+        self._txn = running.__enter__()
+        self._running = running
+        self._thread = threading.get_ident()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._txn = None
+        if self._running is not None:
+            self._running.__exit__(kind, error, traceback)
+
+    def _open_txn(self) -> Writing:
+        if self._txn is None:
+            raise TransactionError("the transaction is not under way: use it inside `with store.transaction() as tx:`")
+        if self._thread != threading.get_ident():
+            raise TransactionError("a transaction belongs to the thread that began it; use the store in other threads")
+        return self._txn
+
+    def __repr__(self) -> str:
+        return f"<Transaction {'under way' if self._txn is not None else 'not under way'}>"
+
+
+class SnapshotSpace(_SteppingSpace):
+    """One space as of a snapshot's commit."""
+
+    def __init__(self, space: Space, snapshot: Snapshot, clock: expiry.Clock) -> None:
+        super().__init__(space, clock)
+        self._snapshot = snapshot
+
+    def _view(self, *also: Space) -> AbstractContextManager[Reading]:  # noqa: ARG002  # sees every space
+        return self._snapshot._locked_view()
+
+
+class Snapshot(SnapshotSpace):
+    """A frozen view of a store, whatever is written meanwhile: made by ``Store.snapshot``, ended by its ``with`` block or by
+    ``close``. Itself it is the default space; ``namespace`` gives the others. Any thread may use it.
+
+    The file can't reuse what the snapshot still sees: ``Stats.oldest_reader_lag`` shows how far it is behind.
+    """
+
+    def __init__(self, view: AbstractContextManager[Reading], clock: expiry.Clock, check_name: Callable[[str], str]) -> None:
+        super().__init__("", self, clock)
+        self._check_name = check_name
+        self._ending = contextlib.ExitStack()
+        self._reading: Reading | None = self._ending.enter_context(view)
+        # LMDB lets one thread at a time into a transaction.
+        self._lock = threading.RLock()
+
+    def namespace(self, name: str) -> SnapshotSpace:
+        """The namespace of that name, as of this snapshot."""
+        return SnapshotSpace(self._check_name(name), self, self._clock)
+
+    def namespaces(self) -> list[str]:
+        """The names of the namespaces that have a record, in order."""
+        with self._locked_view() as view:
+            return view.spaces()
+
+    def close(self) -> None:
+        """End the snapshot. Twice is fine."""
+        with self._lock:
+            self._reading = None
+            self._ending.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def _locked_view(self) -> Iterator[Reading]:
+        with self._lock:
+            if self._reading is None:
+                raise TransactionError("the snapshot has ended; take another with store.snapshot()")
+            with self._reading.translating() as view:
+                yield view
+
+    def __repr__(self) -> str:
+        return f"<Snapshot {'at commit ' + str(self._reading.id) if self._reading is not None else 'ended'}>"
