@@ -50,9 +50,9 @@ class LoopSpace(CachedSpace):
         raise FileNeededError
 
     def _commit(self, apply: Apply[R]) -> R:
-        self._refuse_readonly()
-        write = Posted(apply, self._tier, self._purge, self._timeout)
-        return self._post(write)  # type: ignore[return-value]
+        if self._handle.readonly:
+            self._refuse_readonly()
+        return self._post(Posted(apply, self._tier, self._purge, self._timeout))  # type: ignore[return-value]
 
 
 class CachedFace(Writable):
@@ -74,15 +74,14 @@ class CachedFace(Writable):
             return await self._threads.run(lambda: look(self._space))
 
     async def _write(self, change: Callable[[WritableSpace], R]) -> R:
-        write = change(self._near)
-        if type(write) is not Posted:
+        posted: Any = change(self._near)
+        if type(posted) is not Posted:
             # There was nothing to be done, as with no items at all: this is the result.
-            return write
+            return posted  # type: ignore[no-any-return]
         try:
-            return await write.future  # type: ignore[no-any-return]
-        except BaseException:
-            if not write.done:
-                self._posts.take_back(write)
+            return await posted.future  # type: ignore[no-any-return]
+        except asyncio.CancelledError:
+            self._posts.take_back(posted)
             raise
 
     async def get(self, key: Key, default: Any = None) -> Any:

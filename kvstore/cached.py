@@ -1,7 +1,7 @@
 """A space behind the memory tier: the hot path of every read, and the way of every write.
 
-A hit opens no transaction, decodes nothing and takes no lock. Its few lines stand twice, in ``get`` and in ``[]``: a call
-between them would cost a fifth of a hit.
+A hit opens no transaction, decodes nothing and takes no lock. Its few lines stand twice, in ``get`` and in
+``[]``: a call between them would cost a fifth of a hit.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ class CachedSpace(WritableSpace):
     def get(self, key: Key, default: Any = None) -> Any:
         """The value of the key, or ``default``. Counts as a lookup.
 
-        Raises ``TypeError`` for an unhashable key, ``CorruptRecordError`` where the record doesn't match its checksum.
+        Raises ``TypeError`` for an unhashable key, ``CorruptRecordError`` where the record doesn't match its
+        checksum.
         """
         cell, unchanged = self._tier.mark
         if cell[0] == unchanged:
@@ -116,9 +117,13 @@ class CachedSpace(WritableSpace):
         if found is not None:
             return found
         with self._view() as view:
-            return {key: value for key, token in wanted if (value := self._read_at(view, key, token)) is not MISSING}
+            return {
+                key: value
+                for key, token in wanted
+                if (value := self._read_at(view, key, token)) is not MISSING
+            }
 
-    # -- the slow half of a read ---------------------------------------------------------------------------------
+    # -- the slow half of a read -----------------------------------------------------------------------------
 
     def _fetch(self, key: object, default: Any) -> Any:
         """The value by way of the file, unless memory has it once it has caught up."""
@@ -151,10 +156,10 @@ class CachedSpace(WritableSpace):
         return default
 
     def _fetch_alone(self, key: object, default: Any) -> Any:
-        """The value by way of the file, where the memory tier is off: all of a miss, with as few calls as it can be."""
+        """The value by way of the file, where the memory tier is off: a miss in as few calls as possible."""
         next(self._misses)
         if type(key) is str:
-            # As `keys.encode_lookup`, which would be a call more. A key that is too long for a store isn't found in it.
+            # As `keys.encode_lookup`, which would be a call more. A key too long for LMDB isn't found in it.
             try:
                 encoded: bytes | None = b"\x02" + key.encode()
             except UnicodeEncodeError:
@@ -209,7 +214,7 @@ class CachedSpace(WritableSpace):
             return _handed_out(entry)
         return self._fetch_by(lambda space, encoded: (view.get(space, encoded), view.id), key, token, MISSING)
 
-    # -- where reads and writes go -------------------------------------------------------------------------------
+    # -- where reads and writes go ---------------------------------------------------------------------------
 
     def _view(self, *also: Space) -> AbstractContextManager[Reading]:
         return self._engine.backend.read(self._space, *also)
@@ -224,7 +229,9 @@ class CachedSpace(WritableSpace):
 
     def _refuse_readonly(self) -> None:
         if self._handle.readonly:
-            raise ReadOnlyError(f"{self._engine.identity} was opened with readonly=True; open it for writing to change it")
+            raise ReadOnlyError(
+                f"{self._engine.identity} was opened with readonly=True; open it for writing to change it"
+            )
 
     def _purge_few(self, txn: Writing) -> None:
         expiry.purge_few(txn, int(self._clock() * 1000))
@@ -232,9 +239,9 @@ class CachedSpace(WritableSpace):
     def get_or_set(self, key: Key, factory: Callable[[], Any], *, ttl: float | None = None) -> Any:
         """The value of the key; where it has none, ``factory()``, stored. Counts as a lookup.
 
-        The factory runs once, however many threads and processes ask: the others wait for it. Where it raises, its caller
-        gets the exception and one of the others takes its turn; where its process dies, too. It runs outside every lock and
-        may use the store. Raises as ``set``.
+        The factory runs once, however many threads and processes ask: the others wait for it. Where it
+        raises, its caller gets the exception and one of the others takes its turn; where its process dies,
+        too. It runs outside every lock and may use the store. Raises as ``set``.
         """
         value = self.get(key, MISSING)
         if value is not MISSING:
@@ -248,7 +255,9 @@ class CachedSpace(WritableSpace):
             return made
 
         address = (self._space, keys.encode(key))
-        return engine.flights.run(address, engine.companion, lambda: WritableSpace.get(self, key, MISSING), make)
+        return engine.flights.run(
+            address, engine.companion, lambda: WritableSpace.get(self, key, MISSING), make
+        )
 
     def _note(
         self, key: Key, encoded: bytes, value: object, payload: bytes, extended: bool, expires: int | None
@@ -260,7 +269,8 @@ class CachedSpace(WritableSpace):
         """Let every later call raise ``StoreClosedError``, though another handle may keep the engine open."""
         closed = ClosedEngine(self._engine.identity)
         self._engine = closed  # type: ignore[assignment]
-        self._read_record = self._read_alone = closed.refuse
+        self._read_record = closed.refuse  # type: ignore[assignment]
+        self._read_alone = closed.refuse  # type: ignore[assignment]
         self._alone = True
 
 

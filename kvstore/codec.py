@@ -131,8 +131,9 @@ def decode(payload: bytes | memoryview, extended: bool) -> object:
 
 
 unpack_plain: Final[Callable[..., Any]] = unpackb
-"""msgpack's own, for the miss path, which can't afford a call more: ``unpack_plain(payload, ext_hook=refuse_extension,
-timestamp=1)`` is `decode` of a plain payload of at most 16 KiB. Its ValueError may lack a message.
+"""msgpack's own, for the miss path, which can't afford a call more: ``unpack_plain(payload,
+ext_hook=refuse_extension, timestamp=1)`` is `decode` of a plain payload of at most 16 KiB. Its ValueError may
+lack a message.
 """
 
 

@@ -42,7 +42,6 @@ _SLOT: Final = Struct("=QQQQQ")
 _CHANGE: Final = Struct("=HH")
 _TENURE: Final = Struct("=Q")
 _TENURE_OFFSET: Final = 32
-_STATE_OFFSET: Final = 8
 _SLOTS: Final = 1024
 _DATA_BYTES: Final = 1 << 20
 _DATA_START: Final = _HEAD.size + _SLOTS * _SLOT.size
@@ -108,6 +107,8 @@ class Ring:
         self._store = store
         self._lasts = lasts
         self.tenure = 0
+        self._position = 0
+        self._confirmation: bytes | None = None
 
     def reset(self) -> None:
         """Forget everything. For the only process that has the store open."""
@@ -117,25 +118,21 @@ class Ring:
         """Whether this is a ring of this format, for this very file."""
         return self._head() is not None
 
-    def current_tenure(self) -> int:
-        """The tenure of whoever has the write lock, or had it last; 0 where that isn't known."""
-        head = self._head()
-        return 0 if head is None else head[1]
-
     def begin_tenure(self) -> None:
         """Take note that the caller has the write lock."""
         head = self._head()
         if head is None:
             self.tenure = 0
         else:
+            # Nobody else writes the head until the tenure ends.
+            self._position = head[0]
             self.tenure = head[1] + 1
             self._file.write(_TENURE_OFFSET, _TENURE.pack(self.tenure))
 
     def publish(self, commit: int, changed: Collection[Change]) -> None:
-        head = self._head()
-        if head is None or not self.tenure:
+        if not self.tenure:
             return
-        position = head[0]
+        position = self._position
         entry = _packed(changed) if len(changed) <= _MOST_CHANGES else None
         length = _EVERYTHING if entry is None else len(entry)
         if entry is None or length > _MOST_BYTES:
@@ -145,15 +142,21 @@ class Ring:
         self._file.write(_DATA_START + position, entry)
         checksum = xxh3_64_intdigest(entry, commit)
         self._file.write(_slot(commit), _SLOT.pack(commit, self.tenure, position, length, checksum))
-        self._file.write(0, _HEAD.pack(_MAGIC, *self._store, position + len(entry), self.tenure))
+        self._confirmation = _SLOT.pack(commit, _CONFIRMED, position, length, checksum)
+        self._position = position + len(entry)
+        self._file.write(0, _HEAD.pack(_MAGIC, *self._store, self._position, self.tenure))
 
     def confirm(self, commit: int) -> None:
-        if self.tenure:
-            self._file.write(_slot(commit) + _STATE_OFFSET, _TENURE.pack(_CONFIRMED))
+        # The whole slot, not its state alone: what was published may not have arrived, and a dead writer's entry of the
+        # same id may stand there still.
+        if self._confirmation is not None:
+            self._file.write(_slot(commit), self._confirmation)
+            self._confirmation = None
 
     def retract(self, commit: int) -> None:
-        if self.tenure:
+        if self._confirmation is not None:
             self._file.write(_slot(commit), bytes(_SLOT.size))
+            self._confirmation = None
 
     def between(self, seen: int, current: int) -> list[Change] | None:
         if current - seen > _SLOTS or self._head() is None:

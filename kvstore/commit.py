@@ -46,6 +46,7 @@ class Committer:
         self._waiting: deque[Write] = deque()
         self._posted: deque[Write] = deque()
         self._turn = threading.Lock()
+        self._claimed = False
         self._holder: int | None = None
         self.guest = None
         self._company = 1
@@ -64,9 +65,10 @@ class Committer:
         self._waiting.append(write)
         try:
             while not write.done:
-                if self._turn.locked():
-                    write.wait(_LOOK_SECONDS)
-                else:
+                # Only one goes for the turn. Were the others to queue for it, each would find its write done when at last
+                # he has it, and could not come with his next one before.
+                taken = self._turn.locked() or self._claimed
+                if not taken or not (write.wait(_LOOK_SECONDS) or self._turn.locked()):
                     self._take_turn(write)
         except BaseException:
             # An interrupted write must not be committed after its caller was told.
@@ -78,11 +80,15 @@ class Committer:
         return write.result
 
     def _take_turn(self, write: Write) -> None:
-        with self._turn:
-            if not write.done:
-                self._commit_waiting(self._waiting)
+        self._claimed = True
+        try:
+            with self._turn:
                 if not write.done:
-                    raise TransactionError("a commit was interrupted; read to see whether it took place")
+                    self._commit_waiting(self._waiting)
+                    if not write.done:
+                        raise TransactionError("a commit was interrupted; read to see whether it took place")
+        finally:
+            self._claimed = False
         self._pass_on()
 
     def post(self, write: Write) -> None:
@@ -155,7 +161,7 @@ class Committer:
             for queue in queues:
                 for _ in range(len(queue)):
                     batch.append(queue.popleft())
-            self._company = max(len(batch), self._company * 3 // 4)
+            self._company = max(len(batch), self._company * 15 // 16)
             try:
                 if self._lock_writing(batch):
                     self._backend.write(lambda txn: self._commit(txn, batch, commits))
@@ -188,7 +194,8 @@ class Committer:
     def _lock_writing(self, batch: list[Write]) -> bool:
         """Wait for other processes as long as the writes may; whether any of them is left to be done."""
         while batch:
-            timeout = min((write.timeout for write in batch if write.timeout is not None), default=None)
+            timeouts = [write.timeout for write in batch if write.timeout is not None]
+            timeout = min(timeouts) if timeouts else None
             try:
                 self._companion.lock_writing(timeout)
             except StoreBusyError as error:

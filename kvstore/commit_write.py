@@ -66,8 +66,8 @@ class Write:
             if self._settled is not None:
                 self._settled.release()
 
-    def wait(self, timeout: float) -> None:
-        """Wait for the outcome, ``timeout`` seconds at the most. For one thread at a time."""
+    def wait(self, timeout: float) -> bool:
+        """Wait for the outcome, ``timeout`` seconds at the most; whether it is settled. For one thread at a time."""
         settled = self._settled
         if settled is None:
             settled = threading.Lock()
@@ -76,6 +76,7 @@ class Write:
             self._settled = settled
         if not self.done:
             settled.acquire(timeout=timeout)
+        return self.done
 
 
 def settle(writes: Sequence[Write], error: Exception | None = None) -> None:

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 _MODE: Final = 0o600
 _WRITE_BYTE: Final = 1 << 40
+_TENURE_BYTES: Final = _WRITE_BYTE + 1
+_TENURE_SPAN: Final = 1 << 32
+_WRITING_SPAN: Final = 1 + _TENURE_SPAN
 _LEASE_BYTES: Final = 1 << 41
 _LEASE_SPAN: Final = (1 << 61) - 1
 _POLL_SECONDS: Final = 0.002
@@ -177,24 +180,24 @@ class Companion:
         self._writing = True
         if self._ring is not None:
             self._ring.begin_tenure()
+            # What tells others that this very tenure lasts: between getting the write lock and beginning a tenure the ring
+            # still names the one before.
+            self._lock(_TENURE_BYTES + self._ring.tenure % _TENURE_SPAN, 0)
 
     def unlock_writing(self) -> None:
         """Give the right to write back; harmless where it isn't held."""
         self._writing = False
-        self._unlock(_WRITE_BYTE)
+        self._unlock(_WRITE_BYTE, _WRITING_SPAN)
 
     def others_write(self) -> bool:
         """Whether another process holds the write lock at this moment, as far as the system can say."""
         return self._file >= 0 and _is_locked_elsewhere(self._file, _WRITE_BYTE)
 
     def _lasts(self, tenure: int) -> bool:
-        """Whether the holder of the write lock, now, is in this tenure of its."""
-        ring = self._ring
-        if ring is None:
-            return False
-        if self._writing and ring.tenure == tenure:
+        """Whether whoever began this tenure is in it still."""
+        if self._writing and self._ring is not None and self._ring.tenure == tenure:
             return True
-        return _is_locked_elsewhere(self._file, _WRITE_BYTE) and ring.current_tenure() == tenure
+        return _is_locked_elsewhere(self._file, _TENURE_BYTES + tenure % _TENURE_SPAN)
 
     def lock_lease(self, binding: bytes, timeout: float | None = None) -> bool:
         """Take the lease of a key; whether it was had within the time. A lease ends with its process at the latest."""
@@ -223,9 +226,9 @@ class Companion:
             else:
                 return True
 
-    def _unlock(self, byte: int) -> None:
+    def _unlock(self, byte: int, span: int = 1) -> None:
         if self._file >= 0:
-            _set_lock(self._file, fcntl.F_UNLCK, byte, wait=False)
+            _set_lock(self._file, fcntl.F_UNLCK, byte, span, wait=False)
 
     # -- its end -----------------------------------------------------------------------------------------------------
 
@@ -248,13 +251,13 @@ class Companion:
 _FLOCK: Final = struct.Struct("@hhqqi4x")
 
 
-def _set_lock(descriptor: int, kind: int, byte: int, *, wait: bool) -> None:
+def _set_lock(descriptor: int, kind: int, byte: int, span: int = 1, *, wait: bool) -> None:
     if _HAS_FILE_LOCKS:
         command = fcntl.F_OFD_SETLKW if wait else fcntl.F_OFD_SETLK
-        fcntl.fcntl(descriptor, command, _FLOCK.pack(kind, os.SEEK_SET, byte, 1, 0))
+        fcntl.fcntl(descriptor, command, _FLOCK.pack(kind, os.SEEK_SET, byte, span, 0))
     else:
         how = fcntl.LOCK_UN if kind == fcntl.F_UNLCK else fcntl.LOCK_EX
-        fcntl.lockf(descriptor, how if wait or kind == fcntl.F_UNLCK else how | fcntl.LOCK_NB, 1, byte)
+        fcntl.lockf(descriptor, how if wait or kind == fcntl.F_UNLCK else how | fcntl.LOCK_NB, span, byte)
 
 
 def _is_locked_elsewhere(descriptor: int, byte: int) -> bool:

@@ -122,15 +122,15 @@ OPENERS: Final[dict[type, tuple[int, Callable[[Any], tuple[object, ...]]]]] = {
     dict: (DICT, lambda value: tuple(chain.from_iterable(value.items()))),
     Opaque: (OWN_TYPE, _open_opaque),
 }
-"""By exact type: the marker's code, and value -> what follows the marker. Raises `Refused`. Fraction joins when it is
-met."""
+"""By exact type: the marker's code, and value -> what follows the marker. Raises `Refused`. Fraction joins
+when it is met."""
 
 
 def meet(kind: type) -> None:
     """Let a type into the tables that stands in none of them, where it is one of the value model.
 
-    The types of modules that few programs import wait outside until a first value or payload brings them, here or in
-    `kvstore.extensions`: so that importing the library doesn't import those modules.
+    The types of modules that few programs import wait outside until a first value or payload brings them,
+    here or in `kvstore.extensions`: so that importing the library doesn't import those modules.
     """
     extensions.meet(kind)
     if is_named(kind, "fractions", "Fraction"):

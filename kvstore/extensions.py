@@ -17,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from decimal import Decimal
-    from typing import Any, Final
+    from typing import Any, Final, TypeGuard
     from uuid import UUID
     from zoneinfo import ZoneInfo
 
@@ -116,13 +116,14 @@ def _write_zone(zone: tzinfo | None) -> bytes:
     if zone is None:
         return b""
     if type(zone) is timezone:
-        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]  # what tells a given name from a made one
+        # What tells a given name from a made one.
+        offset, *name = zone.__getinitargs__()  # type: ignore[attr-defined]
         raw = _OFFSET.pack(offset // _MICROSECOND)
         try:
             return b"n" + raw + name[0].encode() if name else b"u" + raw
         except UnicodeEncodeError:
             raise Refused("has a time zone whose name has a lone surrogate") from None
-    if is_named(type(zone), "zoneinfo", "ZoneInfo"):
+    if _is_zone_info(zone):
         # Its key alone won't do: a zone of from_file or no_cache has other rules, or compares otherwise.
         if not _is_standard(zone):
             raise Refused("has a ZoneInfo that ZoneInfo(key) doesn't give back; make it with ZoneInfo(key)")
@@ -130,6 +131,10 @@ def _write_zone(zone: tzinfo | None) -> bytes:
     raise Refused(
         f"has a time zone of type {full_name(type(zone))}; use datetime.timezone or zoneinfo.ZoneInfo"
     )
+
+
+def _is_zone_info(zone: tzinfo) -> TypeGuard[ZoneInfo]:
+    return is_named(type(zone), "zoneinfo", "ZoneInfo")
 
 
 def _is_standard(zone: ZoneInfo) -> bool:
@@ -210,7 +215,7 @@ WRITERS: Final[dict[type, tuple[int, Callable[[Any], bytes]]]] = {
     time: (TIME, _write_time),
     timedelta: (TIMEDELTA, _write_timedelta),
 }
-"""By exact type: the extension code, and value -> bytes. Raises `Refused`. Decimal and UUID join when they are met."""
+"""By exact type: the extension code, and value -> bytes. Raises `Refused`. Decimal and UUID join when met."""
 
 READERS: Final[dict[int, Callable[[bytes], object]]] = {
     BIG_INT: _read_big_int,
@@ -229,12 +234,12 @@ IMMUTABLE: Final[set[type]] = {
     *(NoneType, bool, int, float, str, bytes),
     *(complex, datetime, date, time, timedelta),
 }
-"""The exact scalar types whose values nobody can change, and that may therefore be shared. Decimal, UUID and Fraction
-join when they are met: before a value of theirs has been encoded or decoded."""
+"""The exact scalar types whose values nobody can change, and that may therefore be shared. Decimal, UUID and
+Fraction join when they are met: before a value of theirs has been encoded or decoded."""
 
 
 def is_named(kind: type, module: str, name: str) -> bool:
-    """Whether the type is `module.name`. Imports nothing: who has a value of a type has its module imported."""
+    """Whether the type is `module.name`. Imports nothing: a value's type has its module imported."""
     return getattr(sys.modules.get(module), name, None) is kind
 
 

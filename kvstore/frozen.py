@@ -1,24 +1,25 @@
 """Value objects, as frozen dataclasses are, for what `import kvstore` loads.
 
-The standard library's ``dataclasses`` imports ``inspect`` with all that this needs, which alone takes longer than
-everything that a store is made of.
+The standard library's ``dataclasses`` imports ``inspect`` with all that this needs, which alone takes longer
+than everything that a store is made of.
 """
 
 from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any, NoReturn, Self, dataclass_transform
 else:
 
-    def dataclass_transform(**_):
+    def dataclass_transform(**_: object) -> Callable[[type], type]:
         """What type checkers know; at run time nothing."""
         return lambda kind: kind
 
 
 @dataclass_transform(frozen_default=True)
 class Frozen:
-    """A class whose annotations are its fields: given in order or by name, equal by content, never assigned again.
+    """A class whose annotations are its fields: given in order or by name, equal by content, set once.
 
     With ``kw_only=True`` a subclass takes its own fields by name only. ``vars(instance)`` has them as a dict.
     """
@@ -44,7 +45,9 @@ class Frozen:
         missing = [name for name in cls._fields if name not in given and not hasattr(cls, name)]
         if missing:
             raise TypeError(f"{cls.__name__} lacks {', '.join(missing)}")
-        self.__dict__.update((name, given[name] if name in given else getattr(cls, name)) for name in cls._fields)
+        self.__dict__.update(
+            (name, given[name] if name in given else getattr(cls, name)) for name in cls._fields
+        )
 
     def replaced(self, **changes: Any) -> Self:
         """One like it but for these fields."""
@@ -63,4 +66,5 @@ class Frozen:
         return hash(tuple(vars(self).values()))
 
     def __repr__(self) -> str:
-        return f"{type(self).__qualname__}({', '.join(f'{name}={value!r}' for name, value in vars(self).items())})"
+        fields = ", ".join(f"{name}={value!r}" for name, value in vars(self).items())
+        return f"{type(self).__qualname__}({fields})"

@@ -175,7 +175,8 @@ class MemoryTier:
             self._drain()
             kept = {change: note[1] for change, note in changed.items() if note is not None and note[0] is self}
             if self._seen == commit - 1:
-                self._drop(change for change in changed if change not in kept)
+                if len(kept) < len(changed):
+                    self._drop(change for change in changed if change not in kept)
                 self._stand_at(commit)
             else:
                 self._catch_up()
@@ -252,7 +253,7 @@ class MemoryTier:
         if not self._policy.intact:
             self._drop_everything()
             counts.bypassed += 1
-        elif len(self._policy) < sum(map(len, self._fronts.values())):
+        elif not self._policy.tells_all and len(self._policy) < sum(map(len, self._fronts.values())):
             self._follow_policy()
 
     def _evicted(self, entry: Entry) -> None:

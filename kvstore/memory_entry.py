@@ -1,7 +1,7 @@
 """One entry of the memory tier: a value that knows how to hand itself out, and what it costs in RAM.
 
-What a reader gets is his own. An immutable value is shared; a flat container of immutables is copied, which is several
-times cheaper than decoding; anything else is kept as its encoded bytes and decoded on every hit.
+What a reader gets is his own. An immutable value is shared; a flat container of immutables is copied, which
+is several times cheaper than decoding; anything else is kept as its encoded bytes and decoded on every hit.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from typing import Any, Final
 
 Token = str | int | bytes
-"""A key as the memory tier looks it up: a str or an int itself, any other key encoded. Types that Python holds equal,
-such as ``1`` and ``True``, never meet in it."""
+"""A key as the memory tier looks it up: a str or an int itself, any other key encoded. Types that Python
+holds equal, such as ``1`` and ``True``, never meet in it."""
 Address = Token | tuple[Space, Token]
 """An entry's key in the policy: the token in the default space, the space and the token in the others."""
 
@@ -41,7 +41,7 @@ def token_of(encoded: bytes) -> Token:
 
 
 class Entry:
-    """A value in the memory tier. ``hand(value)`` is what a reader gets; where ``hand`` is None, ``value`` itself."""
+    """A value in the memory tier. A reader gets ``hand(value)``; where ``hand`` is None, ``value`` itself."""
 
     __slots__ = ("address", "cost", "expires", "hand", "space", "token", "value")
 
@@ -59,7 +59,7 @@ class EntryMaker:
 
     def __init__(self, bookkeeping: int) -> None:
         self._bookkeeping = bookkeeping + _COST_BYTES
-        # The keys of small dicts are few and recur, as a table's columns do: kept once and shared by all entries.
+        # The keys of small dicts are few and recur, as a table's columns do: kept once and shared by all.
         self._shapes: dict[tuple[str, ...], tuple[str, ...]] = {}
 
     def make(

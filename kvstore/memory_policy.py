@@ -1,4 +1,4 @@
-"""Which entry leaves a full memory tier: any cachetools policy, bounded by bytes, with its evictions made visible.
+"""Which entry leaves a full memory tier: any cachetools policy, bounded by bytes, its evictions made visible.
 
 The policies aren't thread-safe; the memory tier calls them under its lock only.
 """
@@ -29,16 +29,17 @@ _BOOKKEEPING: Final[tuple[tuple[type, int], ...]] = (
     (cachetools.RRCache, 325),
     (cachetools.Cache, 340),
 )
-"""Bytes that one entry costs beside its key and value: the ``Entry``, its place in the tier's dict and in the policy's.
-Python's tables grow by doubling, so the true figure swings by a third around this one; it is set so that a full tier is
-rarely above its bound. ``make bench`` measures it (`memory`)."""
+"""Bytes that one entry costs beside its key and value: the ``Entry``, its place in the tier's dict and in the
+policy's. Python's tables grow by doubling, so the true figure swings by a third around this one; it is set so
+that a full tier is rarely above its bound. ``make bench`` measures it (`memory`)."""
 
 
 class Policy:
-    """A cachetools policy over entries, in bytes. ``policy`` is one of the four names or a ``cachetools.Cache`` subclass.
+    """A cachetools policy over entries, in bytes.
 
-    Raises ``ValueError`` for an unknown name, ``TypeError`` for anything else that is no such class, or a class that
-    can't be made with its size alone.
+    ``policy`` is one of the four names or a ``cachetools.Cache`` subclass. Raises ``ValueError`` for an unknown
+    name, ``TypeError`` for anything else that is no such class, or a class that can't be made with its size
+    alone.
     """
 
     def __init__(self, policy: str | type[Any], capacity: int, on_eviction: Callable[[Entry], None]) -> None:
@@ -46,7 +47,8 @@ class Policy:
         self.bookkeeping = next(cost for known, cost in _BOOKKEEPING if issubclass(base, known))
         self._replay = _REPLAYS.get(base, _replay_each)
         self.tells_all = base in _NAMED.values()
-        """Whether nothing leaves but by an eviction that is reported, as it may in policies with a time limit."""
+        """Whether it is one of the four: everything that fits is taken, and leaves by an eviction that is
+        reported. Others, such as those with a time limit, may refuse it, or drop it in silence."""
         self._kind: Callable[[int], cachetools.Cache[Address, Entry]] = type(
             base.__name__,
             (base,),
@@ -83,17 +85,20 @@ class Policy:
             self.intact = True
 
     def insert(self, address: Address, entry: Entry) -> bool:
-        """Take the entry in, or in the place of the one at its address, evicting until it fits; whether the policy did."""
+        """Take the entry in, over the one at its address, evicting until it fits; whether the policy did."""
         self.intact = False
-        taken = False
-        with contextlib.suppress(Exception):
+        try:
             self._cache[address] = entry
-            # Looked up past the policy, which would take it for a hit.
-            taken = address in self._cache and cachetools.Cache.__getitem__(self._cache, address) is entry
+            # Looked up past the policy, which would take it for a hit. One of the four takes whatever fits.
+            taken = self.tells_all or (
+                address in self._cache and cachetools.Cache.__getitem__(self._cache, address) is entry
+            )
             if not taken:
                 self._cache.pop(address, None)
-            self.intact = True
-        return taken and self.intact
+        except Exception:  # noqa: BLE001  # a policy is anybody's code
+            return False
+        self.intact = True
+        return taken
 
     def remove(self, address: Address) -> None:
         """Take the entry out, where it is in."""
@@ -106,7 +111,8 @@ class Policy:
         """Take everything out, and start from scratch."""
         self._cache = self._kind(self._capacity)
         self.intact = True
-        """False after an exception, of the policy's or from a signal, left it in an unknown state: ``clear`` it then."""
+        """False after an exception, of the policy's or from a signal, left it in an unknown state: ``clear``
+        it then."""
 
 
 def _resolve(policy: str | type[Any]) -> type[cachetools.Cache[Any, Any]]:

@@ -10,9 +10,8 @@ from kvstore.refusal import full_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, TypeVar
-
     from collections.abc import Callable
+    from typing import Any, TypeVar
 
     T = TypeVar("T")
 

@@ -12,7 +12,7 @@ from kvstore.frozen import Frozen
 
 
 class Counts(Frozen):
-    """Counters of the memory tier since the store was opened. ``later - earlier`` is what happened in between."""
+    """Counters of the memory tier since the store was opened. ``later - earlier`` is the interval."""
 
     hits: int = 0
     """Lookups that the memory tier answered."""
@@ -69,7 +69,8 @@ class Stats(Counts, kw_only=True):
     reclaimable_bytes: int
     """The part that is free for later writes, and that ``compact()`` gives back."""
     oldest_reader_lag: int
-    """How many commits the oldest open read transaction, of any process, is behind: what it keeps from being reused."""
+    """How many commits the oldest open read transaction, of any process, is behind: what it keeps from being
+    reused."""
     namespaces: dict[str, Counts]
     """The counters of each namespace that this handle has used; ``""`` is the default one."""
 

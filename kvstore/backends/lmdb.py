@@ -19,6 +19,7 @@ from kvstore.backends import lmdb_file
 from kvstore.backends.lmdb_env import Environment, write_new_file
 from kvstore.backends.lmdb_errors import io_error, translate
 from kvstore.backends.lmdb_txn import ReadTxn, SizeLimit, WriteTxn, database_name
+from kvstore.backends.metapages import continue_txn_ids
 from kvstore.backends.protocol import FileUsage, Options, Space
 from kvstore.errors import ReadOnlyError, StoreIOError
 
@@ -244,6 +245,7 @@ class LmdbBackend:
                 descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, lmdb_file.MODE)
                 try:
                     self._env.raw.copyfd(descriptor, compact=True)
+                    continue_txn_ids(descriptor, self._env.page_size, self._env.raw.info()["last_txnid"])
                     os.fchmod(descriptor, os.stat(self.identity).st_mode & 0o777)
                     os.fsync(descriptor)
                 finally:

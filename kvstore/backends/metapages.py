@@ -17,6 +17,7 @@ A commit with transaction id N writes the meta page N mod 2.
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 
 from kvstore.errors import StoreCorruptError, StoreFormatError
@@ -73,6 +74,15 @@ def _refuse_short(path: str, head: bytes) -> None:
         raise StoreCorruptError(f"{path} is cut off within its first page; restore it from a backup")
     kind = "empty" if not head else "not a kvstore file"
     raise StoreFormatError(f"{path} is {kind}; choose another path, or move it away")
+
+
+def continue_txn_ids(descriptor: int, page_size: int, newest: int) -> None:
+    """Let the commits of a fresh compact copy go on where those of its source have ended.
+
+    LMDB numbers a compact copy from 1 again, in meta page 1; ids that come twice would make a slow reader's value look
+    current. The new id is the next odd number, since commit N writes meta page N mod 2.
+    """
+    os.pwrite(descriptor, struct.pack("=Q", newest + 1 | 1), page_size + _TXN_ID_OFFSET)
 
 
 class CommitCells:

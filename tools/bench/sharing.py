@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 ONE_WRITER = "one py-lmdb writer, put and commit"
 TASKS, THREADS = 256, 32
-TIMES = 8
+TIMES = 32
 """How often each task or thread writes in a round."""
 
 
@@ -46,7 +46,7 @@ def writing_tasks(place: Path) -> Measurement:
             return compare(
                 rate(lambda: runner.run(all_of(store)), operations=TASKS * TIMES),
                 rate(their_commits(lmdb_environment, sessions, 64), operations=64),
-                rounds=41,
+                rounds=31,
                 unit="/s",
             )
         finally:
@@ -70,7 +70,7 @@ def writing_threads(place: Path) -> Measurement:
         return compare(
             rate(lambda: list(pool.map(session, [store] * THREADS, sessions)), operations=THREADS * TIMES),
             rate(their_commits(lmdb_environment, sessions, 64), operations=64),
-            rounds=41,
+            rounds=31,
             unit="/s",
         )
 

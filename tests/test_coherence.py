@@ -1,0 +1,656 @@
+"""The log of changes: it tells what every commit changed, or nothing. Whatever happens to it, nobody reads a stale value."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import kvstore
+from kvstore import keys
+from kvstore.backends import OWN_SPACE
+from kvstore.coherence import RING_BYTES, NoChanges, Ring
+from kvstore.companion import Companion
+from kvstore.memory import MemoryTier
+from tests.other_process import with_plain_lmdb
+from tests.processes import another_process
+from tests.threads import PATIENCE_SECONDS
+
+STORE = (7, 11)
+SLOTS = 1024
+
+
+class File:
+    """A ring's file in memory. ``broken`` makes it lose all writes but the first so many bytes of the next ones."""
+
+    def __init__(self, data=b""):
+        self.data = bytearray(data)
+        self.left = None
+
+    def read(self, position, size):
+        return bytes(self.data[position : position + size])
+
+    def write(self, position, data):
+        if self.left is not None:
+            data, self.left = data[: self.left], max(0, self.left - len(data))
+        if data:
+            self.data.extend(bytes(max(0, position + len(data) - len(self.data))))
+            self.data[position : position + len(data)] = data
+
+    @contextlib.contextmanager
+    def losing_all_but(self, left):
+        self.left = left
+        yield
+        self.left = None
+
+
+class Going:
+    """The tenures that are going on."""
+
+    def __init__(self):
+        self.on = set()
+
+    def __call__(self, tenure):
+        return tenure in self.on
+
+
+def a_ring(file=None, store=STORE, going=None):
+    file = File() if file is None else file
+    ring = Ring(file, store, Going() if going is None else going)
+    if not file.data:
+        ring.reset()
+    ring.begin_tenure()
+    return ring
+
+
+def log(ring, commit, *changed):
+    ring.publish(commit, changed)
+    ring.confirm(commit)
+
+
+def change(name, space=""):
+    return space, keys.encode(name)
+
+
+# -- what the ring tells ---------------------------------------------------------------------------
+
+
+def test_it_tells_what_each_commit_changed():
+    ring = a_ring()
+    log(ring, 5, change("a"), change("b", "n"))
+    log(ring, 6, ("n", b""))
+    log(ring, 7, change((1, b"\0"), "é"), change(-3))
+    assert ring.between(4, 5) == [change("a"), change("b", "n")]
+    assert ring.between(5, 7) == [("n", b""), change((1, b"\0"), "é"), change(-3)]
+    assert ring.between(4, 7) == ring.between(4, 5) + ring.between(5, 7)
+    assert ring.between(7, 7) == []
+
+
+def test_what_it_was_not_told_it_does_not_know():
+    ring = a_ring()
+    log(ring, 5, change("a"))
+    log(ring, 7, change("b"))
+    assert ring.between(3, 5) is None
+    assert ring.between(4, 7) is None
+    assert ring.between(6, 8) is None
+    assert ring.between(6, 7) == [change("b")]
+
+
+def test_the_librarys_own_spaces_are_nobodys_business():
+    ring = a_ring()
+    log(ring, 5, (OWN_SPACE + "expiry", b"12345678"), change("a"))
+    log(ring, 6, (OWN_SPACE + "expiry", b"12345678"))
+    assert ring.between(4, 6) == [change("a")]
+
+
+def test_all_see_what_one_was_told():
+    file = File()
+    log(a_ring(file), 5, change("a"))
+    log(a_ring(file), 6, change("b"))
+    assert Ring(file, STORE, Going()).between(4, 6) == [change("a"), change("b")]
+
+
+def test_an_unconfirmed_entry_counts_while_its_tenure_lasts():
+    going = Going()
+    ring = a_ring(going=going)
+    ring.publish(5, [change("a")])
+    assert ring.between(4, 5) is None
+    going.on.add(ring.tenure)
+    assert ring.between(4, 5) == [change("a")]
+    going.on.clear()
+    assert ring.between(4, 5) is None
+    ring.confirm(5)
+    assert ring.between(4, 5) == [change("a")]
+
+
+def test_each_tenure_is_another_one():
+    file = File()
+    tenures = [a_ring(file).tenure for _ in range(5)]
+    assert len(set(tenures)) == 5
+    assert a_ring(file).current_tenure() not in tenures
+
+
+def test_a_retracted_entry_is_not_told():
+    going = Going()
+    ring = a_ring(going=going)
+    going.on.add(ring.tenure)
+    ring.publish(5, [change("a")])
+    ring.retract(5)
+    assert ring.between(4, 5) is None
+    log(ring, 5, change("b"))
+    assert ring.between(4, 5) == [change("b")]
+
+
+def test_it_knows_so_many_commits_and_no_more():
+    ring = a_ring()
+    for commit in range(1, 2_500):
+        log(ring, commit, change(commit))
+    last = 2_499
+    assert ring.between(last - SLOTS, last) == [change(commit) for commit in range(last - SLOTS + 1, last + 1)]
+    assert ring.between(last - SLOTS - 1, last) is None
+    assert ring.between(0, 2) is None
+
+
+def test_it_knows_so_many_bytes_and_no_more():
+    ring = a_ring()
+    told = {}
+    for commit in range(1, 200):
+        told[commit] = [change("x" * 400 + str(number)) for number in range(commit % 90 + 1)]
+        log(ring, commit, *told[commit])
+    known = [commit for commit in told if ring.between(commit - 1, commit) is not None]
+    assert known[-20:] == list(range(180, 200))
+    assert 1 not in known
+    assert all(ring.between(commit - 1, commit) == told[commit] for commit in known)
+
+
+def test_a_commit_that_is_too_large_for_it_is_not_known_and_those_after_it_are():
+    ring = a_ring()
+    log(ring, 4, change("before"))
+    log(ring, 5, *(change(f"{number:>500}") for number in range(1_000)))
+    log(ring, 6, change("after"))
+    assert ring.between(3, 4) == [change("before")]
+    assert ring.between(4, 5) is None
+    assert ring.between(5, 6) == [change("after")]
+
+
+def test_without_a_ring_nothing_is_known():
+    changes = NoChanges()
+    changes.publish(5, [change("a")])
+    changes.confirm(5)
+    changes.retract(6)
+    assert changes.between(4, 5) is None
+
+
+# -- what may happen to it -------------------------------------------------------------------------
+
+
+def a_used_file(commits=30):
+    file = File()
+    ring = a_ring(file)
+    told = {commit: [change(f"{commit} {n}") for n in range(commit % 7)] for commit in range(1, commits)}
+    for commit, changed in told.items():
+        log(ring, commit, *changed)
+    return file, told
+
+
+def assert_nothing_is_missing(ring, told):
+    """Of each commit the ring tells what it changed, or nothing."""
+    for commit, changed in told.items():
+        assert ring.between(commit - 1, commit) in (None, changed)
+
+
+@pytest.mark.parametrize("store", [(7, 12), (8, 11)])
+def test_a_ring_of_another_store_is_not_believed_and_not_touched(store):
+    file, told = a_used_file()
+    before = bytes(file.data)
+    foreign = a_ring(file, store)
+    log(foreign, 30, change("a"))
+    foreign.retract(29)
+    assert not foreign.is_ours()
+    assert all(foreign.between(commit - 1, commit) is None for commit in told)
+    assert file.data == before
+
+
+@pytest.mark.parametrize("size", [1, 40, 64, RING_BYTES // 2, RING_BYTES, RING_BYTES + 999])
+@pytest.mark.parametrize("fill", ["zeros", "ones", "noise"])
+def test_a_file_that_is_no_ring_is_not_believed_and_not_touched(fill, size):
+    rng = random.Random(size)
+    data = {"zeros": bytes, "ones": lambda size: b"\xff" * size, "noise": rng.randbytes}[fill](size)
+    file = File(data)
+    ring = a_ring(file)
+    log(ring, 5, change("a"))
+    assert ring.between(4, 5) is None
+    assert file.data == data
+
+
+def test_after_a_reset_nothing_of_before_is_told():
+    file, told = a_used_file()
+    ring = a_ring(file)
+    ring.reset()
+    assert all(ring.between(commit - 1, commit) is None for commit in told)
+    ring.begin_tenure()
+    log(ring, 30, change("a"))
+    assert ring.between(29, 30) == [change("a")]
+
+
+@given(st.integers(0, 64 + 40 * 40), st.booleans())
+def test_a_ring_that_is_cut_off_tells_what_is_whole(size, regrown):
+    file, told = a_used_file()
+    writer = a_ring(file)
+    del file.data[size:]
+    if regrown:
+        file.data.extend(bytes(RING_BYTES - size))
+    assert_nothing_is_missing(writer, told)
+    log(writer, 30, change("a"))
+    assert_nothing_is_missing(writer, {**told, 30: [change("a")]})
+
+
+@given(st.data())
+def test_a_ring_with_bytes_that_somebody_else_wrote_tells_what_is_whole(data):
+    file, told = a_used_file()
+    for _ in range(data.draw(st.integers(1, 4))):
+        position = data.draw(st.one_of(st.integers(0, 64 + 40 * 40), st.integers(0, len(file.data) - 1)))
+        bytes_ = data.draw(st.binary(min_size=1, max_size=60))
+        file.data[position : position + len(bytes_)] = bytes_
+    ring = a_ring(file)
+    assert_nothing_is_missing(ring, told)
+    log(ring, 30, change("a"))
+    assert_nothing_is_missing(ring, {**told, 30: [change("a")]})
+
+
+@given(st.integers(0, 300))
+def test_a_writer_that_dies_in_the_middle_of_an_entry_leaves_none(bytes_written):
+    file, told = a_used_file()
+    writer = a_ring(file)
+    with file.losing_all_but(bytes_written):
+        writer.publish(30, [change("a"), change("b" * 100)])
+    reader = Ring(file, STORE, Going())
+    assert_nothing_is_missing(reader, told)
+    # Somebody without this code has committed under that id.
+    assert reader.between(29, 30) is None
+
+
+@given(st.integers(0, 300), st.integers(0, 60))
+def test_a_medium_that_loses_writes_confirms_nothing_that_was_not_published(published, confirmed):
+    file, told = a_used_file()
+    a_ring(file).publish(30, [change("of one that died")])
+    writer = a_ring(file)
+    with file.losing_all_but(published):
+        writer.publish(30, [change("of the one that committed"), change("b" * 100)])
+    with file.losing_all_but(confirmed):
+        writer.confirm(30)
+    reader = Ring(file, STORE, Going())
+    assert_nothing_is_missing(reader, told)
+    assert reader.between(29, 30) in (None, [change("of the one that committed"), change("b" * 100)])
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["commits", "dies", "fails", "dies after the commit", "is foreign", "is oversized"]),
+        st.lists(st.integers(0, 300), min_size=1, max_size=4),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS, st.integers(1, 3 * SLOTS))
+@settings(max_examples=200)
+def test_whatever_becomes_of_the_writers_nothing_that_was_committed_is_missing(steps, first):
+    file, going, told = File(), Going(), {}
+    reader = a_ring(file, going=going)
+    commit = first
+    for what, numbers in steps:
+        changed = [change(number) for number in numbers]
+        if what == "is foreign":
+            told[commit] = changed
+            commit += 1
+            continue
+        writer = a_ring(file, going=going)
+        going.on = {writer.tenure}
+        if what == "is oversized":
+            changed = [change(f"{number} {index:>480}") for number in numbers for index in range(600)]
+        writer.publish(commit, changed)
+        if what == "fails":
+            writer.retract(commit)
+        if what not in {"dies", "fails"}:
+            told[commit] = changed
+            assert reader.between(commit - 1, commit) in (None, changed)
+            if what != "dies after the commit":
+                writer.confirm(commit)
+            commit += 1
+        going.on = set()
+        assert_nothing_is_missing(reader, told)
+    if told:
+        everything = reader.between(first - 1, commit - 1)
+        assert everything is None or set(everything) >= {one for changed in told.values() for one in changed}
+
+
+# -- the companion: several in one process are as good as several processes, for their locks are ---------------------
+
+
+@pytest.fixture
+def companions(tmp_path):
+    """Makes companions of one store."""
+    made = []
+
+    def make():
+        made.append(Companion(str(tmp_path / "store.kv-ring"), STORE))
+        return made[-1]
+
+    yield make
+    for companion in made:
+        companion.close()
+
+
+def test_an_unconfirmed_entry_counts_until_its_writer_lets_go_of_the_lock(companions):
+    writer, reader = companions(), companions()
+    writer.lock_writing(None)
+    writer.publish(5, [change("a")])
+    assert reader.between(4, 5) == writer.between(4, 5) == [change("a")]
+    writer.unlock_writing()
+    assert reader.between(4, 5) is writer.between(4, 5) is None
+
+
+def test_an_unconfirmed_entry_of_a_writer_that_died_does_not_count_under_the_next_one(companions):
+    dying, next_, reader = companions(), companions(), companions()
+    dying.lock_writing(None)
+    dying.publish(5, [change("a")])
+    dying.close()
+    assert reader.between(4, 5) is None
+    next_.lock_writing(None)
+    assert reader.between(4, 5) is next_.between(4, 5) is None
+
+
+def test_an_unconfirmed_entry_of_a_writer_that_died_does_not_count_while_the_next_one_gets_the_lock(
+    companions, monkeypatch
+):
+    dying, next_, reader = companions(), companions(), companions()
+    dying.lock_writing(None)
+    dying.publish(5, [change("a")])
+    dying.close()
+    seen = []
+
+    def while_it_begins(ring):
+        seen.append(reader.between(4, 5))
+
+    monkeypatch.setattr(Ring, "begin_tenure", while_it_begins)
+    next_.lock_writing(None)
+    assert seen == [None]
+
+
+def test_the_first_to_open_a_store_forgets_what_the_ring_knew(companions):
+    first = companions()
+    first.lock_writing(None)
+    first.publish(5, [change("a")])
+    first.confirm(5)
+    second = companions()
+    assert second.between(4, 5) == [change("a")]
+    first.close()
+    assert second.between(4, 5) == [change("a")]
+    second.close()
+    assert companions().between(4, 5) is None
+
+
+# -- the store -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def store(store_path):
+    with kvstore.open(store_path, durability="none") as store:
+        store.set_many((number, [number]) for number in range(100))
+        assert store.get_many(range(100)) == {number: [number] for number in range(100)}
+        yield store
+
+
+@pytest.fixture
+def other(store_path, store):
+    with another_process(store_path) as other:
+        yield other
+
+
+def dropped(store, act):
+    """How many entries memory has dropped because of what ``act`` does."""
+    before = store.stats().invalidations
+    act()
+    store.get("missing")
+    return store.stats().invalidations - before
+
+
+def assert_true(store, expected):
+    """Memory and file both say so."""
+    for key in range(100):
+        assert store.get(key) == expected.get(key)
+    assert {key: value for key, value in store.items() if type(key) is int} == expected
+
+
+def started(store):
+    return {number: [number] for number in range(100)}
+
+
+def test_another_process_drops_what_it_changes_and_nothing_else(store, other):
+    assert dropped(store, lambda: other("store[5] = 'new'")) == 1
+    assert dropped(store, lambda: other("store.set_many({6: 1, 7: 2, 'not in memory': 3})")) == 2
+    assert dropped(store, lambda: other("store.delete_many([8, 9, 'never there'])")) == 2
+    assert dropped(store, lambda: other("with store.transaction() as tx: tx[10] = 1; tx[11] = tx.pop(12)")) == 3
+    assert dropped(store, lambda: other("store.namespace('n').set_many({13: 1})")) == 0
+    assert dropped(store, lambda: [other(f"store['b {n}'] = 1") for n in range(1_000)]) == 0
+    assert store.stats().entries == 92
+    expected = started(store) | {5: "new", 6: 1, 7: 2, 10: 1, 11: [12]}
+    assert_true(store, {key: expected[key] for key in expected if key not in {8, 9, 12}})
+
+
+def test_a_namespace_that_another_process_drops_is_dropped_alone(store, other):
+    names = store.namespace("n"), store.namespace("m")
+    for space in names:
+        space.set_many((number, number) for number in range(10))
+    assert dropped(store, lambda: other("store.drop_namespace('n')")) == 10
+    assert dict(names[0]) == {}
+    assert names[0].get(5) is None
+    assert dropped(store, lambda: other("store.namespace('m').clear()")) == 10
+    assert names[1].get(5) is None
+    assert store.stats().entries == 100
+
+
+def test_what_the_ring_has_no_room_for_drops_everything(store, other):
+    assert dropped(store, lambda: other("store.set_many((f'{n:>480}', n) for n in range(1_000))")) == 100
+    assert store[5] == [5]
+
+
+def test_one_that_has_slept_through_the_whole_ring_drops_everything(store, other):
+    other("store[5] = 'new'")
+    other(f"for n in range({SLOTS}): store['b'] = n")
+    assert dropped(store, lambda: None) == 100
+    assert_true(store, started(store) | {5: "new"})
+
+
+KILLED = """
+import os, signal
+from kvstore.backends.lmdb_txn import WriteTxn
+from kvstore.companion import Companion
+from kvstore.memory import MemoryTier
+
+def dying(before, method):
+    def call(*arguments):
+        if not before:
+            method(*arguments)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return call
+
+if where == "before the ring":
+    Companion.publish = dying(True, Companion.publish)
+elif where == "between ring and commit":
+    WriteTxn.commit = dying(True, WriteTxn.commit)
+elif where == "between commit and ring":
+    WriteTxn.commit = dying(False, WriteTxn.commit)
+elif where == "after the ring":
+    Companion.confirm = dying(False, Companion.confirm)
+"""
+PLACES = ["before the ring", "between ring and commit", "between commit and ring", "after the ring"]
+
+
+@contextlib.contextmanager
+def killed_at(where, store_path, code):
+    """Let a process do something and die at that place of its commit; for the block it is a zombie."""
+    with another_process(store_path) as victim:
+        victim(KILLED, where=where)
+        victim.start(code)
+        os.waitid(os.P_PID, victim._child.pid, os.WEXITED | os.WNOWAIT)
+        yield
+
+
+@pytest.mark.parametrize("next_writer", ["none", "the reader", "another process", "a program without our code"])
+@pytest.mark.parametrize("where", PLACES)
+def test_a_writer_that_is_killed_leaves_nothing_stale(store_path, store, where, next_writer):
+    expected = started(store)
+    with killed_at(where, store_path, "store.set_many({5: 'new', 6: 'new'})"):
+        if where in {"between commit and ring", "after the ring"}:
+            expected |= {5: "new", 6: "new"}
+        match next_writer:
+            case "the reader":
+                store[7] = "next"
+            case "another process":
+                with another_process(store_path) as other:
+                    other("store[7] = 'next'")
+            case "a program without our code":
+                with with_plain_lmdb(store_path) as foreign:
+                    foreign("put(7, 'next')")
+        if next_writer != "none":
+            expected[7] = "next"
+        assert_true(store, expected)
+
+
+def test_a_program_without_our_code_is_noticed(store_path, store, other):
+    expected = started(store)
+    with with_plain_lmdb(store_path) as foreign:
+        foreign("put(5, 'foreign')")
+        assert store[5] == "foreign"
+        other("store[6] = 'new'")
+        foreign("put(7, 'foreign')")
+        store[8] = "own"
+        foreign("delete(9)")
+        expected |= {5: "foreign", 6: "new", 7: "foreign", 8: "own"}
+        del expected[9]
+        assert_true(store, expected)
+        assert other("store.get(9)") is None
+        assert other("store[8]") == "own"
+
+
+def delete(ring):
+    ring.unlink()
+
+
+def truncate(ring):
+    os.truncate(ring, 0)
+
+
+def cut_off(ring):
+    os.truncate(ring, 2_000)
+
+
+def scribble(ring):
+    with ring.open("r+b") as file:
+        file.write(random.Random(1).randbytes(RING_BYTES))
+
+
+def blank(ring):
+    with ring.open("r+b") as file:
+        file.write(bytes(RING_BYTES))
+
+
+def replace(ring):
+    ring.unlink()
+    ring.write_bytes(bytes(RING_BYTES))
+
+
+def take_anothers(ring):
+    elsewhere = ring.with_name("elsewhere.kv")
+    with kvstore.open(elsewhere, durability="none") as store:
+        for number in range(200):
+            store[number] = 1
+        with ring.open("r+b") as file:
+            file.write(elsewhere.with_name("elsewhere.kv-ring").read_bytes())
+
+
+HARM = [delete, truncate, cut_off, scribble, blank, replace, take_anothers]
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_whatever_is_done_to_the_ring_under_way_nothing_is_stale(store_path, store, other, harm):
+    ring = store_path.with_name("store.kv-ring")
+    expected = started(store)
+    other("store[5] = 'before'")
+    harm(ring)
+    expected[5] = "before"
+    assert_true(store, expected)
+    with another_process(store_path) as later:
+        for number in range(6, 26):
+            match number % 4:
+                case 0:
+                    store[number] = "own"
+                case 1:
+                    other("store[number] = 'other'", number=number)
+                case 2:
+                    later("store[number] = 'later'", number=number)
+                case 3:
+                    later("with store.transaction() as tx: tx[number] = 'transaction'", number=number)
+            expected[number] = ("own", "other", "later", "transaction")[number % 4]
+            for read in (store.get, lambda key: other("store.get(key)", key=key)):
+                assert read(number) == expected[number]
+                assert read(number - 1) == expected[number - 1]
+            assert later("store.get(key)", key=number) == expected[number]
+    assert_true(store, expected)
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_whatever_is_done_to_the_ring_between_two_uses_it_is_mended(store_path, harm):
+    kvstore.open(store_path).close()
+    harm(store_path.with_name("store.kv-ring"))
+    with kvstore.open(store_path, durability="none") as store, another_process(store_path) as other:
+        store.set_many((number, number) for number in range(10))
+        assert dropped(store, lambda: other("store[5] = 'new'")) == 1
+        assert store[5] == "new"
+
+
+def test_a_copied_store_does_not_believe_the_ring_that_was_copied_with_it(store_path, store, tmp_path):
+    copy = tmp_path / "copy.kv"
+    store[5] = "the original's"
+    for suffix in ("", "-ring"):
+        shutil.copy(f"{store_path}{suffix}", f"{copy}{suffix}")
+    with kvstore.open(copy, durability="none") as copied, another_process(copy) as other:
+        assert copied[5] == "the original's"
+        store[5] = "still the original's"
+        other("store[5] = 'the copy\\'s'")
+        assert copied[5] == "the copy's"
+    assert store[5] == "still the original's"
+
+
+def test_what_was_read_before_compacting_is_not_kept_after_it(store_path, monkeypatch):
+    offer, offered, may_go_on = MemoryTier.offer, threading.Event(), threading.Event()
+
+    def slow_offer(*arguments):
+        offered.set()
+        assert may_go_on.wait(PATIENCE_SECONDS)
+        return offer(*arguments)
+
+    with kvstore.open(store_path, durability="none") as store, ThreadPoolExecutor(1) as pool:
+        for number in range(20):
+            store["key"] = number
+        newest = max(cell[0] for cell in store._engine.backend.commits)
+        with kvstore.open(store_path, durability="none") as reader:
+            monkeypatch.setattr(MemoryTier, "offer", slow_offer)
+            reading = pool.submit(reader.get, "key")
+            assert offered.wait(PATIENCE_SECONDS)
+            store.compact()
+            store["key"] = "after compacting"
+            while max(cell[0] for cell in store._engine.backend.commits) < newest:
+                store["beside"] = 1
+            may_go_on.set()
+            assert reading.result(PATIENCE_SECONDS) == 19
+            assert reader["key"] == store["key"] == "after compacting"

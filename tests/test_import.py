@@ -1,0 +1,105 @@
+"""Importing the library is cheap: it loads nothing heavy that its dependencies don't load anyway."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+DEPENDENCIES = "lmdb, msgpack, cachetools, xxhash"
+
+# Each takes longer than many a module of the library, with what it imports in turn. What type checkers alone need
+# stands under `if TYPE_CHECKING:`; what few programs need is imported in the function that does.
+HEAVY = {
+    "asyncio",
+    "ctypes",
+    "dataclasses",
+    "decimal",
+    "enum",
+    "fractions",
+    "gzip",
+    "hashlib",
+    "inspect",
+    "json",
+    "logging",
+    "lzma",
+    "pathlib",
+    "platform",
+    "re",
+    "secrets",
+    "subprocess",
+    "tempfile",
+    "typing",
+    "uuid",
+    "zoneinfo",
+    "kvstore.aio",
+    "kvstore.dump",
+    "kvstore.transaction",
+    "kvstore.verify",
+}
+
+
+def loaded_by(statements):
+    """Names of the modules that the last statement loads beyond what the ones before it have."""
+    *before, last = statements
+    code = "\n".join(
+        ["import sys", *before, "known = set(sys.modules)", last, "print(*sorted(set(sys.modules) - known))"]
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(found.stdout.split())
+
+
+def test_importing_the_library_loads_nothing_heavy():
+    loaded = loaded_by([f"import {DEPENDENCIES}", "import kvstore"])
+    assert "kvstore.store" in loaded
+    assert not loaded & HEAVY
+
+
+def test_storing_what_msgpack_has_loads_nothing_heavy(tmp_path):
+    path = str(tmp_path / "store.kv")
+    use = f"""
+with kvstore.open({path!r}) as store:
+    store["key"] = {{"a": [1, 2.0, None, b"b"], "b": (1, {{2}})}}
+    assert store["key"]["b"] == (1, {{2}})
+"""
+    loaded = loaded_by([f"import {DEPENDENCIES}", "import kvstore", use])
+    assert not loaded & HEAVY
+
+
+def test_a_type_whose_module_is_imported_later_is_storable(tmp_path):
+    path = str(tmp_path / "store.kv")
+    code = f"""
+import sys, kvstore
+store = kvstore.open({path!r})
+from decimal import Decimal
+from fractions import Fraction
+from uuid import UUID
+from zoneinfo import ZoneInfo
+from datetime import datetime
+zoned = datetime(2024, 1, 2, tzinfo=ZoneInfo("UTC"))
+for value in (Decimal("1.10"), Fraction(1, 3), UUID(int=7), zoned, {{Decimal(1): UUID(int=1)}}):
+    store["key"] = value
+    assert store["key"] == value
+    with kvstore.open({path!r}, cache_size=0) as fresh:
+        assert fresh["key"] == value and type(fresh["key"]) is type(value)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_type_whose_module_is_not_imported_is_readable(tmp_path):
+    path = str(tmp_path / "store.kv")
+    write = """
+import kvstore, decimal, fractions, uuid
+with kvstore.open(P) as s: s["k"] = [decimal.Decimal("0.5"), uuid.UUID(int=5), fractions.Fraction(1, 2)]
+"""
+    read = "import kvstore\nwith kvstore.open(P) as s: print(s['k'], s['k'], s.stats().hits)"
+    shown = [
+        subprocess.run(
+            [sys.executable, "-c", code.replace("P", repr(path), 1)],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for code in (write, read)
+    ]
+    values = "[Decimal('0.5'), UUID('00000000-0000-0000-0000-000000000005'), Fraction(1, 2)]"
+    assert shown[1].strip() == f"{values} {values} 1"

@@ -1,0 +1,561 @@
+"""Two processes and one store: what one has been told is done, the other sees, and neither's death holds the other up."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import random
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import kvstore
+from kvstore import StoreBusyError
+from kvstore.backends import Options
+from kvstore.backends.lmdb import LmdbBackend
+from tests.processes import another_process
+from tests.threads import PATIENCE_SECONDS, at_once, until
+
+
+@pytest.fixture
+def store(store_path):
+    with kvstore.open(store_path, durability="none") as store:
+        yield store
+
+
+@pytest.fixture
+def other(store_path, store):
+    with another_process(store_path) as other:
+        yield other
+
+
+# -- what was acknowledged is what the other reads -------------------------------------------------
+
+
+def test_each_reads_what_the_other_has_been_told_is_done(store, other):
+    rng = random.Random(5)
+    expected = {}
+    spaces = {"": store, "n": store.namespace("n")}
+    other("spaces = {'': store, 'n': store.namespace('n')}")
+
+    def theirs(call, space, *arguments):
+        return other(f"spaces[space].{call}(*arguments)", space=space, arguments=arguments)
+
+    def ours(call, space, *arguments):
+        return getattr(spaces[space], call)(*arguments)
+
+    for step in range(600):
+        space, key = rng.choice(["", "n"]), rng.randrange(5)
+        writer, reader = rng.sample([ours, theirs], 2)
+        place = space, key
+        match rng.randrange(5):
+            case 0 | 1:
+                writer("set", space, key, [step])
+                expected[place] = [step]
+            case 2:
+                assert writer("delete", space, key) == (expected.pop(place, None) is not None)
+            case 3:
+                assert writer("add", space, key, step) == (place not in expected)
+                expected.setdefault(place, step)
+            case 4:
+                writer("set_many", space, {key: step, 9: step})
+                expected |= {place: step, (space, 9): step}
+        assert reader("get", space, key) == writer("get", space, key) == expected.get(place)
+        assert reader("__contains__", space, key) == (place in expected)
+        assert reader("get_many", space, [key, 9]) == {
+            name: expected[space, name] for name in (key, 9) if (space, name) in expected
+        }
+
+
+def test_increments_and_swaps_of_several_processes_all_count(store_path, store):
+    with contextlib.ExitStack() as stack:
+        others = [stack.enter_context(another_process(store_path)) for _ in range(2)]
+        for other in others:
+            other.start(
+                "for _ in range(200): store.incr('n'); store.modify('log', lambda log: [*log, os.getpid()], default=[])\n"
+                "sum(store.add(f'add {n}', os.getpid()) for n in range(200))"
+            )
+        for _ in range(200):
+            store.incr("n")
+        won = [other.answer() for other in others]
+    assert store["n"] == 600
+    log = store["log"]
+    assert sorted(map(log.count, {*log})) == [200, 200]
+    assert sum(won) == 200
+
+
+def test_a_transaction_of_another_process_is_seen_whole_or_not_at_all(store, other):
+    store.set_many({"a": 0, "b": 0})
+    other.start("for n in range(300):\n    with store.transaction() as tx: tx['a'] = n; tx['b'] = n\n0")
+    seen = set()
+    while store["a"] < 299:
+        found = store.get_many(["a", "b"])
+        assert found["a"] == found["b"]
+        seen.add(found["a"])
+        earlier, later = store["a"], store["b"]
+        assert earlier <= later
+    assert other.answer() == 0
+    assert len(seen) > 1
+
+
+# -- what others write stays out of the way --------------------------------------------------------
+
+
+def test_the_hit_rate_stays_while_another_process_commits_what_is_not_in_memory(store, other):
+    rng = random.Random(3)
+    store.set_many((number, [number]) for number in range(500))
+
+    def hit_rate(meanwhile):
+        store.get_many(range(500))
+        before = store.stats()
+        for _ in range(1_000):
+            meanwhile()
+            for _ in range(10):
+                key = rng.randrange(500)
+                assert store[key] == [key]
+        return (store.stats() - before).hit_rate
+
+    alone = hit_rate(lambda: None)
+    commits = iter(range(1_000))
+    together = hit_rate(lambda: other(f"store['theirs {next(commits)}'] = 1"))
+    assert alone == 1.0
+    assert together >= 0.99 * alone
+    assert next(commits, None) is None
+
+
+def test_the_hit_rate_stays_while_another_process_commits_as_fast_as_it_can(store, other):
+    store.set_many((number, [number]) for number in range(500))
+    store.get_many(range(500))
+    before = store.stats()
+    other.start("for n in range(1_000): store[f'theirs {n}'] = n\n0")
+    while "theirs 999" not in store:
+        for key in range(0, 500, 7):
+            assert store[key] == [key]
+    other.answer()
+    assert (store.stats() - before).hit_rate >= 0.99
+
+
+# -- a process that is killed ----------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def killed_while(store_path, code, is_at_it):
+    """A process that was killed while it did something, and which nobody has buried yet."""
+    with another_process(store_path) as victim:
+        victim.start(code)
+        until(is_at_it)
+        victim._child.send_signal(signal.SIGKILL)
+        os.waitid(os.P_PID, victim._child.pid, os.WEXITED | os.WNOWAIT)
+        yield
+
+
+def test_the_transaction_of_a_killed_process_is_undone_and_the_next_one_goes_on(store_path, store, other, tmp_path):
+    store.set_many({"a": 1, "b": 2})
+    here = tmp_path / "here"
+    code = f"tx = store.transaction().__enter__(); tx['a'] = 9; del tx['b']; open({str(here)!r}, 'x'); time.sleep(600)"
+    with killed_while(store_path, code, here.exists):
+        assert store.get_many("ab") == {"a": 1, "b": 2}
+        store["c"] = 3
+        other("store['d'] = 4")
+        assert dict(store) == {"a": 1, "b": 2, "c": 3, "d": 4}
+        assert store.verify().ok if hasattr(store.verify(), "ok") else True
+
+
+def test_the_lease_of_a_killed_process_goes_to_another_one(store_path, store, other, tmp_path):
+    here = tmp_path / "here"
+    code = f"store.get_or_set('key', lambda: [open({str(here)!r}, 'x'), time.sleep(600)])"
+    with killed_while(store_path, code, here.exists):
+        other.start("store.get_or_set('key', lambda: os.getpid())")
+        mine = store.get_or_set("key", os.getpid)
+        assert mine == other.answer() == store["key"]
+
+
+def test_those_who_wait_for_a_killed_process_get_their_turn(store_path, store, tmp_path):
+    here = tmp_path / "here"
+    code = f"store.get_or_set('key', lambda: [open({str(here)!r}, 'x'), time.sleep(600)])"
+    with another_process(store_path) as victim, ThreadPoolExecutor(2) as pool:
+        victim.start(code)
+        until(here.exists)
+        waiting = [pool.submit(store.get_or_set, "key", lambda name=name: name) for name in "ab"]
+        with another_process(store_path) as writer:
+            # A lease holds nobody up but those who want the same.
+            writer("store['beside'] = 1")
+        assert not any(one.done() for one in waiting)
+        victim.kill()
+        assert len({one.result(PATIENCE_SECONDS) for one in waiting} | {store["key"]}) == 1
+
+
+def test_writers_that_wait_for_a_killed_process_get_their_turn(store_path, store, other, tmp_path):
+    here = tmp_path / "here"
+    with another_process(store_path) as victim, ThreadPoolExecutor(1) as pool:
+        victim.start(f"tx = store.transaction().__enter__(); tx['a'] = 9; open({str(here)!r}, 'x'); time.sleep(600)")
+        until(here.exists)
+        waiting = pool.submit(store.set, "mine", 1)
+        other.start("store['theirs'] = 1; 0")
+        assert store.get("a") is None
+        assert not waiting.done()
+        victim.kill()
+        waiting.result(PATIENCE_SECONDS)
+        assert other.answer() == 0
+        assert dict(store) == {"mine": 1, "theirs": 1}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_process_killed_at_any_moment_of_its_writing_holds_nobody_up(store_path, store, other, seed):
+    rng = random.Random(seed)
+    with another_process(store_path) as victim:
+        victim.start("import itertools\nfor n in itertools.count(): store.set_many({'a': n, 'b': n})")
+        until(lambda: store.get("a", 0) > 5)
+        time.sleep(rng.random() * 0.02)
+        victim.kill()
+        found = store.get_many("ab")
+        assert found["a"] == found["b"]
+        assert other("store.get_many('ab')") == found
+        for number in range(5):
+            store["a"] = number
+            assert other("store['a']") == number
+            other("store['b'] = number", number=-number)
+            assert store["b"] == -number
+
+
+def test_reader_slots_of_dead_processes_are_taken_back(store_path, store):
+    store["a"] = 0
+    for _ in range(3):
+        with another_process(store_path) as reader:
+            reader("view = store.snapshot(); items = store.scan(); next(items)")
+            store["a"] = 1
+            assert store.stats().oldest_reader_lag >= 1
+            reader.kill()
+        assert store.stats().oldest_reader_lag == 0
+
+
+def test_what_a_dead_process_was_reading_is_used_again(store_path, store):
+    store["a"] = bytes(2_000)
+    with another_process(store_path) as reader:
+        reader("view = store.snapshot()")
+        reader.kill()
+    for number in range(3_000):
+        store["a"] = bytes(2_000 + number % 7)
+    assert store_path.stat().st_size < 2_000_000
+
+
+# -- waiting ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def writing_elsewhere(store, other):
+    other("tx = store.transaction().__enter__(); tx['theirs'] = 1; tx.namespace('n')['x'] = 1")
+    yield
+    other("tx.__exit__(None, None, None)")
+
+
+WRITES = {
+    "set": lambda store: store.set("a", 1),
+    "delete": lambda store: store.delete("a"),
+    "set_many": lambda store: store.set_many({"a": 1}),
+    "incr": lambda store: store.incr("n"),
+    "expire": lambda store: store.expire(),
+    "clear": lambda store: store.clear(),
+    "get_or_set": lambda store: store.get_or_set("missing", lambda: 1),
+    "in a namespace": lambda store: store.namespace("m").set("a", 1),
+    "drop_namespace": lambda store: store.drop_namespace("n"),
+    "import_records": lambda store: store.import_records([], merge=True),
+    "transaction": lambda store: store.transaction().__enter__(),
+    "run": lambda store: store.run(lambda tx: tx.set("a", 1)),
+}
+
+
+@pytest.mark.parametrize("name", WRITES)
+def test_a_write_waits_no_longer_than_its_time(store_path, store, writing_elsewhere, name):
+    store_of_mine = kvstore.open(store_path, durability="none", timeout=0.02)
+    with store_of_mine as hasty, pytest.raises(StoreBusyError, match=r"0\.02 seconds"):
+        WRITES[name](hasty)
+    assert store.get("a") is None
+
+
+def test_a_transaction_may_have_a_time_of_its_own(store, writing_elsewhere):
+    with pytest.raises(StoreBusyError), store.transaction(timeout=0.01):
+        pytest.fail("nobody gets here")
+    with pytest.raises(StoreBusyError):
+        store.run(lambda tx: pytest.fail("nobody gets here"), timeout=0.01, attempts=2)
+
+
+def test_after_its_time_the_store_goes_on_as_before(store_path, store, other):
+    with kvstore.open(store_path, durability="none", timeout=0.01) as hasty:
+        other("tx = store.transaction().__enter__()")
+        for _ in range(5):
+            with pytest.raises(StoreBusyError):
+                hasty["a"] = 1
+        other("tx.__exit__(None, None, None)")
+        hasty["a"] = 2
+        assert other("store['a']") == 2
+
+
+def test_one_that_has_time_is_not_refused_with_one_that_has_none(store_path, store, other):
+    other("tx = store.transaction().__enter__(); tx['theirs'] = 1")
+    with kvstore.open(store_path, durability="none", timeout=0.05) as hasty, ThreadPoolExecutor(2) as pool:
+        patient = pool.submit(store.set, "patient", 1)
+        with pytest.raises(StoreBusyError):
+            hasty["hasty"] = 1
+        other("tx.__exit__(None, None, None)")
+        patient.result(PATIENCE_SECONDS)
+    assert dict(store) == {"patient": 1, "theirs": 1}
+
+
+def test_reading_and_opening_wait_for_nobody(store_path, store, writing_elsewhere, other):
+    store_in_time = kvstore.open(store_path, durability="none")
+    with store_in_time as late:
+        assert late.get("theirs") is None
+        assert late.namespaces() == []
+        assert late.namespace("n").get("x") is None
+        assert list(late.scan()) == []
+        assert late.stats().records == 0
+    with another_process(store_path) as third:
+        assert third("store.get('theirs'), len(store), store.namespace('n').get('x')") == (None, 0, None)
+
+
+def test_the_first_look_into_a_namespace_waits_for_nobody(store_path, store, other):
+    with another_process(store_path) as maker:
+        maker("store.namespace('n').set_many({'x': 1, 'y': 2})")
+    other("tx = store.transaction().__enter__(); tx.namespace('n')['x'] = 9")
+    space = store.namespace("n")
+    assert space.get("x") == 1
+    assert space.get_many(["x", "y"]) == {"x": 1, "y": 2}
+    assert "y" in space
+    assert (dict(space), len(space), store.namespaces()) == ({"x": 1, "y": 2}, 2, ["n"])
+    with store.snapshot() as view:
+        assert dict(view.namespace("n")) == {"x": 1, "y": 2}
+    other("tx.__exit__(None, None, None)")
+    assert space["x"] == 9
+
+
+def test_two_stores_of_two_processes_with_two_threads_each_are_no_deadlock(tmp_path):
+    # By process it is a circle: each is in a transaction of one store and waits for the other one's. By thread it is none.
+    paths = tmp_path / "x.kv", tmp_path / "y.kv"
+    with (
+        kvstore.open(paths[0], durability="none") as x,
+        kvstore.open(paths[1], durability="none") as y,
+        another_process(paths[1]) as other,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        other("import threading; x = kvstore.open(path, durability='none')", path=str(paths[0]))
+        other(
+            "def write(): x['theirs'] = 1\n"
+            "tx = store.transaction().__enter__(); thread = threading.Thread(target=write)"
+        )
+        with x.transaction():
+            waiting = pool.submit(y.set, "mine", 1)
+            other("thread.start(); time.sleep(0.1)")
+            assert not waiting.done()
+            other("tx.__exit__(None, None, None)")
+            waiting.result(PATIENCE_SECONDS)
+        other("thread.join()")
+        assert (x["theirs"], y["mine"]) == (1, 1)
+
+
+# -- once ------------------------------------------------------------------------------------------
+
+
+def test_a_factory_runs_once_across_threads_and_processes(store_path, store, tmp_path):
+    calls = tmp_path / "calls"
+    calls.touch()
+
+    def make(name):
+        with calls.open("a") as file:
+            file.write(f"{name}\n")
+        time.sleep(0.05)
+        return [name]
+
+    making = (
+        "import threading\n"
+        "def make(name):\n"
+        "    open(calls, 'a').write(f'{name}\\n'); time.sleep(0.05)\n"
+        "    return [name]\n"
+        "given = []\n"
+        "def ask(name): given.append(store.get_or_set('key', lambda: make(name)))\n"
+        "threads = [threading.Thread(target=ask, args=(f'{os.getpid()} {n}',)) for n in range(4)]\n"
+        "[thread.start() for thread in threads]; [thread.join() for thread in threads]\n"
+        "given"
+    )
+    with contextlib.ExitStack() as stack:
+        others = [stack.enter_context(another_process(store_path)) for _ in range(2)]
+        for other in others:
+            other.start(f"import warnings; warnings.simplefilter('ignore'); {making}", calls=str(calls))
+        given = at_once(*(lambda name=name: store.get_or_set("key", lambda: make(name)) for name in "abcd"))
+        for other in others:
+            given += other.answer()
+    assert len(given) == 12
+    assert given == [store["key"]] * 12
+    assert calls.read_text() == f"{store['key'][0]}\n"
+
+
+def test_a_factory_that_raises_makes_room_for_another_process(store, other, tmp_path):
+    here = tmp_path / "here"
+    other.start(
+        "def fail(): open(here, 'x'); time.sleep(0.1); raise ZeroDivisionError('theirs')\n"
+        "store.get_or_set('key', fail)",
+        here=str(here),
+    )
+    until(here.exists)
+    assert store.get_or_set("key", lambda: "mine") == "mine"
+    with pytest.raises(ZeroDivisionError, match="theirs"):
+        other.answer()
+    assert other("store['key']") == "mine"
+
+
+def test_factories_of_different_keys_run_at_the_same_time(store, other, tmp_path):
+    here, there = tmp_path / "here", tmp_path / "there"
+    wait = "def make():\n    open(mine, 'x')\n    while not os.path.exists(theirs): time.sleep(0.001)\n    return 1\n"
+    other.start(f"{wait}store.get_or_set('a', make)", mine=str(there), theirs=str(here))
+
+    def make():
+        here.touch()
+        until(there.exists)
+        return 2
+
+    assert store.get_or_set("b", make) == 2
+    assert other.answer() == 1
+
+
+def test_a_factory_may_use_the_store_and_ask_for_other_keys(store, other):
+    def make():
+        store["beside"] = 1
+        return [store.get_or_set("part", lambda: 2), other("store.get_or_set('theirs', lambda: store['beside'])")]
+
+    assert store.get_or_set("whole", make) == [2, 1]
+
+
+# -- the file ----------------------------------------------------------------------------------------
+
+
+def grow(path, size):
+    """What a process with a larger map does: write that many bytes."""
+    backend = LmdbBackend(str(path), Options(durability="none"), map_size=1 << 30)
+    with backend.transaction() as txn:
+        for number in range(size // 1_000):
+            txn.put("", b"\2grown %d" % number, bytes(1_000))
+        txn.commit()
+    backend.close()
+
+
+@pytest.mark.parametrize("use", ["get", "read", "namespace", "write", "transaction"])
+def test_the_larger_map_of_another_process_is_followed(store_path, use):
+    small = LmdbBackend(str(store_path), Options(durability="none"), map_size=1 << 20)
+    with small.transaction() as txn:
+        txn.put("", b"\2a", b"old")
+        txn.put("n", b"\2a", b"old")
+        txn.commit()
+    spawn = multiprocessing.get_context("spawn")
+    growing = spawn.Process(target=grow, args=(store_path, 4 << 20))
+    growing.start()
+    growing.join()
+    assert growing.exitcode == 0
+    match use:
+        case "get":
+            assert small.get("", b"\2grown 4000")[0] == bytes(1_000)
+        case "read":
+            with small.read() as view:
+                assert view.get("", b"\2grown 4000") == bytes(1_000)
+                assert view.count("") == (4 << 20) // 1_000 + 1
+        case "namespace":
+            assert small.get("n", b"\2a")[0] == b"old"
+        case "write":
+            small.write(lambda txn: (txn.put("", b"\2a", b"new"), txn.commit()))
+            assert small.get("", b"\2a")[0] == b"new"
+        case "transaction":
+            with small.transaction() as txn:
+                assert txn.get("", b"\2grown 4000") == bytes(1_000)
+    assert small.get("", b"\2grown 1")[0] == bytes(1_000)
+    small.close()
+
+
+def test_a_larger_map_is_followed_by_many_threads_at_once(store_path, monkeypatch):
+    monkeypatch.setattr("kvstore.backends.lmdb_env._MAP_SIZE", 1 << 20)
+    with kvstore.open(store_path, durability="none", cache_size=0) as store, another_process(store_path) as other:
+        store["a"] = 1
+        other.start("for n in range(400): store[n] = bytes(20_000)\n0")
+
+        def read():
+            while store.get(399) is None:
+                assert store["a"] == 1
+                assert len(store.get_many(["a", "b"])) == 1
+                assert dict(store.scan(prefix="a")) == {"a": 1}
+
+        at_once(read, read, read, lambda: [store.incr("n") for _ in range(100)])
+        assert other.answer() == 0
+        assert store["n"] == 100
+
+
+def test_only_one_process_at_a_time_may_compact_and_only_alone(store, other):
+    with pytest.raises(StoreBusyError, match="another process"):
+        store.compact()
+    with pytest.raises(StoreBusyError, match="another process"):
+        other("store.compact()")
+    at_once(*[lambda: pytest.raises(StoreBusyError, store.compact)] * 2)
+    store["a"] = 1
+    assert other("store['a']") == 1
+    other.end()
+    store.compact()
+    assert dict(store) == {"a": 1}
+
+
+def test_two_that_try_to_compact_at_once_never_find_the_other_gone(store, other):
+    store["a"] = 0
+    other(
+        "def compact():\n    try: store.compact()\n    except kvstore.StoreBusyError: return 0\n    return 1"
+    )
+    inode = store._engine.backend.inode()
+    for number in range(60):
+        other.start("sum(compact() for _ in range(10))")
+        for _ in range(10):
+            with pytest.raises(StoreBusyError):
+                store.compact()
+        assert other.answer() == 0
+        store["a"] = number
+        assert other("store['a']") == number
+    assert store._engine.backend.inode() == inode
+    assert not store._engine.backend.replaced()
+
+
+def test_who_opens_the_store_while_it_is_compacted_gets_the_file_that_stays(store_path):
+    with kvstore.open(store_path, durability="none") as store, another_process(store_path) as other:
+        store["n"] = 0
+        other("store.close()")
+        other.start(
+            "for _ in range(150):\n"
+            "    with kvstore.open(path, durability='none') as store: store.incr('n')\n0"
+        )
+        compacted = 0
+        while store["n"] < 150:
+            with contextlib.suppress(StoreBusyError):
+                store.compact()
+                compacted += 1
+        assert other.answer() == 0
+        assert compacted > 0
+        assert store["n"] == 150
+
+
+def test_a_store_whose_ring_was_deleted_is_not_compacted_under_another_process(store_path, store):
+    store_path.with_name("store.kv-ring").unlink()
+    with another_process(store_path) as other:
+        other("store['theirs'] = 1")
+        with pytest.raises(StoreBusyError):
+            store.compact()
+        with contextlib.suppress(StoreBusyError):
+            other("store.compact()")
+        other("store['theirs'] = 2")
+        assert store["theirs"] == 2
+
+
+def test_a_store_travels_by_pickle_and_is_the_same_store_elsewhere(store, other):
+    store["a"] = 1
+    other("import pickle; theirs = pickle.loads(travelled)", travelled=pickle.dumps(store))
+    other("theirs['a'] += 1")
+    assert store["a"] == 2
+    other("space = pickle.loads(travelled)", travelled=pickle.dumps(store.namespace("n")))
+    other("space['x'] = 1")
+    assert store.namespace("n")["x"] == 1
