@@ -34,7 +34,17 @@ from kvstore.errors import StoreBusyError
 from kvstore.stats import Counts, Stats
 from kvstore.verify import VerifyReport
 
-__all__ = ["Namespace", "Opening", "Scan", "Snapshot", "SnapshotSpace", "Store", "Transaction", "TransactionSpace", "open"]
+__all__ = [
+    "Namespace",
+    "Opening",
+    "Scan",
+    "Snapshot",
+    "SnapshotSpace",
+    "Store",
+    "Transaction",
+    "TransactionSpace",
+    "open",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -172,7 +182,8 @@ class Store(CachedFace):
 
     async def verify(self, *, progress: Callable[[int], object] = lambda records: None) -> VerifyReport:
         """Check the file's structure, every record's checksum and value, and the expiry index. ``progress`` is called in
-        another thread."""
+        another thread.
+        """
         refuse_own_transaction(self._engine.committer)
         return await self._run(lambda: self._space.verify(progress=progress))
 

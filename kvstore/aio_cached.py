@@ -35,7 +35,8 @@ class FileNeededError(Exception):
 
 class LoopSpace(CachedSpace):
     """A space as an event loop may use it: a read is answered from memory or raises ``FileNeededError``; a write is
-    prepared, posted, and gives itself as ``Posted`` in place of its result."""
+    prepared, posted, and gives itself as ``Posted`` in place of its result.
+    """
 
     def __init__(self, space: Space, handle: Handle, posts: Posts) -> None:
         super().__init__(space, handle)

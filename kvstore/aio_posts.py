@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from kvstore.aio_threads import start_over_in_children
 from kvstore.commit import Committer
 from kvstore.commit_write import Write
 from kvstore.errors import TransactionError
@@ -23,13 +24,19 @@ class Posted(Write):
 
 class Posts:
     """The posted writes of one store handle. Any number of loops may post, each in its thread. ``refuse`` is called,
-    to raise, where somebody posts after the end."""
+    to raise, where somebody posts after the end.
+    """
 
     def __init__(self, committer: Committer, refuse: Callable[[], object]) -> None:
         self._committer = committer
         self._refuse = refuse
         self._ended = False
         self._emptied: Callable[[], object] | None = None
+        self.start_over_in_child()
+        start_over_in_children(self)
+
+    def start_over_in_child(self) -> None:
+        """The loops, and what they have posted, are the parent's."""
         self._homes: dict[asyncio.AbstractEventLoop, _Home] = {}
 
     def post(self, write: Posted) -> Posted:

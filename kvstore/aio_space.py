@@ -33,7 +33,8 @@ _LONGEST_STEP: Final = 256
 
 class Scan(AsyncIterator[Item_co]):
     """An iteration over one consistent view of the file, which ends with it: at its last item, by ``aclose``, or when
-    nobody has it any more."""
+    nobody has it any more.
+    """
 
     def __init__(self, items: Iterator[Item_co], run: Run) -> None:
         self._items = items
@@ -63,7 +64,7 @@ class Scan(AsyncIterator[Item_co]):
                 items.extend(itertools.islice(self._items, self._step))
                 if len(items) < self._step:
                     last = StopAsyncIteration()
-            except Exception as error:  # noqa: BLE001  # raised in its turn, after the items before it
+            except Exception as error:  # raised in its turn, after the items before it
                 last = error
             self._step = min(2 * self._step, _LONGEST_STEP)
             self._last = last
@@ -196,11 +197,10 @@ class Writable(Readable):
         """Store ``value`` where the key now has ``expected``; whether it did."""
         return await self._write(lambda space: space.compare_and_set(key, expected, value))
 
-    async def modify(
-        self, key: Key, function: Callable[[Any], Any | Awaitable[Any]], *, default: Any = MISSING
-    ) -> Any:
+    async def modify(self, key: Key, function: Callable[[Any], Any | Awaitable[Any]], *, default: Any = MISSING) -> Any:
         """Replace the value by ``function(value)``, atomically; the new value. The function may be a coroutine function; it
-        is called on the event loop, and again where another write comes between."""
+        is called on the event loop, and again where another write comes between.
+        """
         while True:
             before, value = await self._current(key, default)
             made = function(value)
@@ -224,9 +224,7 @@ class Writable(Readable):
         value = await self.get(key, MISSING)
         return await self._make(key, factory, ttl) if value is MISSING else value
 
-    async def _make(
-        self, key: Key, factory: Callable[[], Any | Awaitable[Any]], ttl: float | None
-    ) -> Any:
+    async def _make(self, key: Key, factory: Callable[[], Any | Awaitable[Any]], ttl: float | None) -> Any:
         made = factory() if inspect.iscoroutinefunction(factory) else await asyncio.to_thread(_made_by, factory)
         if inspect.isawaitable(made):
             made = await made

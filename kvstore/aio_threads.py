@@ -7,14 +7,15 @@ import os
 import weakref
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 R = TypeVar("R")
 
 
 class Threads:
     """A thread pool that any event loop may use. ``limit`` is how many threads it has at the most; None is Python's
-    choice. ``refuse`` is called, to raise, where somebody comes after the end."""
+    choice. ``refuse`` is called, to raise, where somebody comes after the end.
+    """
 
     def __init__(self, name: str, limit: int | None, refuse: Callable[[], object]) -> None:
         self._name = name
@@ -22,7 +23,7 @@ class Threads:
         self._refuse = refuse
         self._ended = False
         self.start_over_in_child()
-        _all.add(self)
+        start_over_in_children(self)
 
     def start_over_in_child(self) -> None:
         """The threads are the parent's."""
@@ -40,7 +41,8 @@ class Threads:
 
     async def run(self, work: Callable[[], R]) -> R:
         """What ``work()`` gives, done by a thread. Where the waiting task is cancelled, it is done nevertheless, unless it
-        had not begun."""
+        had not begun.
+        """
         return await asyncio.wrap_future(self.submit(work))
 
     async def finish(self) -> None:
@@ -62,12 +64,21 @@ async def _ended(future: Future[Any]) -> None:
     await done.wait()
 
 
-_all: weakref.WeakSet[Threads] = weakref.WeakSet()
+class _Forking(Protocol):
+    def start_over_in_child(self) -> None: ...
+
+
+_forking: weakref.WeakSet[_Forking] = weakref.WeakSet()
+
+
+def start_over_in_children(thing: _Forking) -> None:
+    """Have its ``start_over_in_child`` called in every forked child, as long as it lives."""
+    _forking.add(thing)
 
 
 def _start_over_in_child() -> None:
-    for threads in list(_all):
-        threads.start_over_in_child()
+    for thing in list(_forking):
+        thing.start_over_in_child()
 
 
 os.register_at_fork(after_in_child=_start_over_in_child)

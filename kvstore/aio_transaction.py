@@ -93,7 +93,8 @@ class SnapshotSpace(Readable):
 
 class Snapshot(SnapshotSpace):
     """A frozen view of a store, whatever is written meanwhile: made by ``Store.snapshot``, ended by its ``async with``
-    block or by ``close``. Itself it is the default space; ``namespace`` gives the others. Any task may use it."""
+    block or by ``close``. Itself it is the default space; ``namespace`` gives the others. Any task may use it.
+    """
 
     _space: SyncSnapshot
 

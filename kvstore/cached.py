@@ -117,11 +117,7 @@ class CachedSpace(WritableSpace):
         if found is not None:
             return found
         with self._view() as view:
-            return {
-                key: value
-                for key, token in wanted
-                if (value := self._read_at(view, key, token)) is not MISSING
-            }
+            return {key: value for key, token in wanted if (value := self._read_at(view, key, token)) is not MISSING}
 
     # -- the slow half of a read -----------------------------------------------------------------------------
 
@@ -223,6 +219,11 @@ class CachedSpace(WritableSpace):
         result: R = self._engine.committer.submit(self._wish(apply))
         return result
 
+    def _commit_alone(self, apply: Apply[R]) -> R:
+        self._refuse_readonly()
+        result: R = self._engine.committer.submit(Write(apply, self._tier, timeout=self._handle.timeout))
+        return result
+
     def _wish(self, apply: Apply[Any]) -> Write:
         self._refuse_readonly()
         return Write(apply, self._tier, self._purge_few, self._handle.timeout)
@@ -255,9 +256,7 @@ class CachedSpace(WritableSpace):
             return made
 
         address = (self._space, keys.encode(key))
-        return engine.flights.run(
-            address, engine.companion, lambda: WritableSpace.get(self, key, MISSING), make
-        )
+        return engine.flights.run(address, engine.companion, lambda: WritableSpace.get(self, key, MISSING), make)
 
     def _note(
         self, key: Key, encoded: bytes, value: object, payload: bytes, extended: bool, expires: int | None
@@ -289,5 +288,5 @@ def _distinct(wanted: Iterable[Key]) -> list[tuple[Key, Token | None]]:
     for key in wanted:
         token = _token(key)
         # What can't be a key is absent, each on its own.
-        found.setdefault(object() if token is None else token, (key, token))  # type: ignore[arg-type]
+        found.setdefault(object() if token is None else token, (key, token))
     return list(found.values())

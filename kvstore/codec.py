@@ -149,7 +149,7 @@ def decode_opaque(payload: bytes | memoryview, extended: bool) -> object:
     return _decode_extended(payload, _opaque_markers)
 
 
-def refuse_extension(code: int, data: bytes) -> NoReturn:  # noqa: ARG001  # msgpack passes both
+def refuse_extension(code: int, data: bytes) -> NoReturn:  # msgpack passes both
     """Raise the ValueError for an extension in a plain payload, which only a forger can have put there."""
     raise ValueError(f"extension {code} in a payload that is not marked as extended")
 

@@ -150,18 +150,14 @@ class Writer:
         try:
             return OWN_TYPE, (registration.name, registration.encode(value))
         except Exception as error:
-            raise Refused(
-                f"can't be stored: the encode function of {registration.name!r} raised {error!r}"
-            ) from error
+            raise Refused(f"can't be stored: the encode function of {registration.name!r} raised {error!r}") from error
 
     def _settle(self, code: int, items: Sequence[object], lowered: list[Any]) -> None:
         """Put a set's members in order; refuse members or keys that are one when read as `Opaque`."""
         step = 2 if code == DICT else 1
         keys = zip(items[::step], lowered[1::step], strict=True)
         # Two NaNs stay two, read in whatever way.
-        doubtful = [
-            self._pack(key) for item, key in keys if type(item) not in PLAIN and type(item) not in WRITERS
-        ]
+        doubtful = [self._pack(key) for item, key in keys if type(item) not in PLAIN and type(item) not in WRITERS]
         if len(set(doubtful)) != len(doubtful):
             what = "keys" if code == DICT else "members"
             raise Refused(f"has {what} that differ in memory and not as they are stored")

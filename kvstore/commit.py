@@ -30,6 +30,7 @@ _LOOK_SECONDS: Final = 0.05
 _LINGER_SECONDS: Final = 0.002
 _LINGER_STEP_SECONDS: Final = 0.00005
 
+
 class Committer:
     """The one place of a process where transactions on a store are committed."""
 
@@ -62,8 +63,8 @@ class Committer:
     def submit(self, write: Write) -> Any:
         """Commit ``write``, together with whatever else is waiting, and give its result or raise its error."""
         self.refuse_own_turn()
-        self._waiting.append(write)
         try:
+            self._waiting.append(write)
             while not write.done:
                 # Only one goes for the turn. Were the others to queue for it, each would find its write done when at last
                 # he has it, and could not come with his next one before.
@@ -132,7 +133,8 @@ class Committer:
 
     def _pass_on(self) -> None:
         """Leave what waits to the courier; the turn has just become free. A thread whose write it is looks after it where
-        this doesn't come about."""
+        this doesn't come about.
+        """
         if self._waiting:
             with contextlib.suppress(RuntimeError):
                 if self._courier is None:
@@ -166,6 +168,7 @@ class Committer:
                 if self._lock_writing(batch):
                     self._backend.write(lambda txn: self._commit(txn, batch, commits))
             finally:
+                self._companion.writing = False
                 self._companion.unlock_writing()
         except Exception as error:
             settle(batch, error)
@@ -183,7 +186,8 @@ class Committer:
 
     def _linger(self, queues: Collection[deque[Write]]) -> None:
         """Where writers came in company before, wait as long as they keep coming: each that misses this commit waits for
-        the whole of it."""
+        the whole of it.
+        """
         if self._company > 1:
             deadline = time.monotonic() + _LINGER_SECONDS
             before, here = -1, sum(map(len, queues))
@@ -230,24 +234,32 @@ class Committer:
 
     @contextlib.contextmanager
     def turn_to_write(self, timeout: float | None) -> Iterator[None]:
-        """Hold the right to commit, before every other process too. Raises ``StoreBusyError`` after ``timeout`` seconds."""
-        with self.turn():
+        """Hold the right to commit, before every other process too.
+
+        Raises ``StoreBusyError`` after ``timeout`` seconds, whether they went to this process's threads or to others.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self.turn() if timeout is None else self.turn_within(timeout):
             try:
-                self._companion.lock_writing(timeout)
+                self._companion.lock_writing(None if deadline is None else max(0.0, deadline - time.monotonic()))
                 yield
             finally:
+                self._companion.writing = False
                 self._companion.unlock_writing()
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:
         """Hold the right to commit, with nothing to commit."""
         self.refuse_own_turn()
-        with self._turn:
-            try:
-                self._holder = threading.get_ident()
-                yield
-            finally:
-                self._holder = None
+        try:
+            with self._turn:
+                try:
+                    self._holder = threading.get_ident()
+                    yield
+                finally:
+                    self._holder = None
+        finally:
+            self._pass_on()
 
     @contextlib.contextmanager
     def turn_within(self, seconds: float) -> Iterator[None]:
@@ -261,6 +273,7 @@ class Committer:
         finally:
             self._holder = None
             self._turn.release()
+            self._pass_on()
 
     def refuse_own_turn(self) -> None:
         """Raise ``TransactionError`` where the calling thread has the turn, so that waiting for it would be for ever."""
@@ -273,7 +286,8 @@ class Committer:
 
     def _write_through(self, txn: Writing, tiers: Collection[Tier], commits: list[int]) -> None:
         """Forget in memory, commit to the file, then remember in memory. ``commits`` gets the id before the file may have
-        it."""
+        it.
+        """
         if not txn.changed:
             return
         try:

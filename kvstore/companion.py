@@ -20,7 +20,8 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 
 from xxhash import xxh3_64_intdigest
 
@@ -45,7 +46,8 @@ _HAS_FILE_LOCKS: Final = sys.platform == "linux" and sys.maxsize > 1 << 32
 
 class _Bytes:
     """A file as ``coherence.RingFile``. What the disk has no room for, or the file has lost, is missing, which the ring
-    knows to notice: the store's own writes must not fail for it."""
+    knows to notice: the store's own writes must not fail for it.
+    """
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
@@ -63,7 +65,8 @@ class _Bytes:
 
 class Companion:
     """The companion of one open store in this process. ``path`` is the ring file's; ``store`` the store file's device and
-    inode. Where the medium is read-only and has no ring, there are no locks and nothing is known of others' changes."""
+    inode. Where the medium is read-only and has no ring, there are no locks and nothing is known of others' changes.
+    """
 
     def __init__(self, path: str, store: tuple[int, int]) -> None:
         self._path = path
@@ -71,8 +74,16 @@ class Companion:
         self._file = -1
         self._ring: Ring | None = None
         self._changes: Changes = NoChanges()
-        self._writing = False
-        self._open()
+        self.writing = False
+        """Whether this process is between ``lock_writing`` and ``unlock_writing``; whoever unlocks sets it to False first, since
+        an assignment can't be interrupted and a method of our own could be."""
+        self._set_release()
+        try:
+            self._open()
+        except BaseException:
+            # An open file that nobody knows of would keep its locks.
+            self.close()
+            raise
 
     def _open(self) -> None:
         writable = True
@@ -87,6 +98,7 @@ class Companion:
                 self._file = os.open(self._path, os.O_RDONLY | flags)
             except OSError:
                 return
+        self._set_release()
         alone = self._try_alone()
         if not alone:
             self._be_present()
@@ -131,7 +143,9 @@ class Companion:
         Raises ``StoreBusyError`` where another process has it open now, or the file was deleted under this one.
         """
         if self._file < 0 or not self._has_its_name():
-            raise StoreBusyError(f"{self._path} is not there, so other processes can't be kept out; close the store everywhere")
+            raise StoreBusyError(
+                f"{self._path} is not there, so other processes can't be kept out; close the store everywhere"
+            )
         try:
             if not self._try_alone():
                 raise StoreBusyError(f"{self._path}: another process has the store open; close it there first")
@@ -177,17 +191,22 @@ class Companion:
                 f"another process has been writing to {self._path.removesuffix('-ring')} for {timeout} seconds; "
                 "try again, or allow a longer timeout"
             )
-        self._writing = True
+        self.writing = True
         if self._ring is not None:
             self._ring.begin_tenure()
             # What tells others that this very tenure lasts: between getting the write lock and beginning a tenure the ring
             # still names the one before.
             self._lock(_TENURE_BYTES + self._ring.tenure % _TENURE_SPAN, 0)
 
-    def unlock_writing(self) -> None:
-        """Give the right to write back; harmless where it isn't held."""
-        self._writing = False
-        self._unlock(_WRITE_BYTE, _WRITING_SPAN)
+    def _set_release(self) -> None:
+        # One call into C, so that no interrupt comes between its beginning and its end, and a ``finally`` can rely on it.
+        if self._file < 0:
+            self.unlock_writing: Callable[[], object] = int
+        elif _HAS_FILE_LOCKS:
+            unlock = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, _WRITE_BYTE, _WRITING_SPAN, 0)
+            self.unlock_writing = partial(fcntl.fcntl, self._file, fcntl.F_OFD_SETLK, unlock)
+        else:
+            self.unlock_writing = partial(fcntl.lockf, self._file, fcntl.LOCK_UN, _WRITING_SPAN, _WRITE_BYTE)
 
     def others_write(self) -> bool:
         """Whether another process holds the write lock at this moment, as far as the system can say."""
@@ -195,7 +214,7 @@ class Companion:
 
     def _lasts(self, tenure: int) -> bool:
         """Whether whoever began this tenure is in it still."""
-        if self._writing and self._ring is not None and self._ring.tenure == tenure:
+        if self.writing and self._ring is not None and self._ring.tenure == tenure:
             return True
         return _is_locked_elsewhere(self._file, _TENURE_BYTES + tenure % _TENURE_SPAN)
 
@@ -241,9 +260,9 @@ class Companion:
         """Let go of the file, and of every lock on it."""
         self._changes = NoChanges()
         self._ring = None
-        self._writing = False
         if self._file >= 0:
             descriptor, self._file = self._file, -1
+            self._set_release()
             os.close(descriptor)
 
 

@@ -82,9 +82,7 @@ def _read_header(lines: _Lines) -> list[str]:
     if type(version) is not int or version < 1:
         raise lines.error("the version is not a number from 1")
     if version > VERSION:
-        raise lines.error(
-            f"it is of version {version}, and this kvstore reads up to {VERSION}; upgrade kvstore"
-        )
+        raise lines.error(f"it is of version {version}, and this kvstore reads up to {VERSION}; upgrade kvstore")
     names = fields.get("namespaces")
     if fields.keys() != _HEADER or type(names) is not list or any(type(name) is not str for name in names):
         raise lines.error("a header has a format, a version and an array of namespaces, and nothing else")

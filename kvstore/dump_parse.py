@@ -121,9 +121,7 @@ def _decode_deep(text: str) -> object:
 def _decoder(inner: list[object]) -> json.JSONDecoder:
     """A decoder that takes the values for its constants from the list."""
     values = iter(inner)
-    return json.JSONDecoder(
-        object_pairs_hook=_object, parse_float=_finite, parse_constant=lambda _: next(values)
-    )
+    return json.JSONDecoder(object_pairs_hook=_object, parse_float=_finite, parse_constant=lambda _: next(values))
 
 
 def _refuse_constant(name: str) -> NoReturn:
@@ -286,6 +284,4 @@ _CONTAINERS: Final[dict[str, tuple[tuple[str, ...], Callable[..., object]]]] = {
     "$type": (("$type", "value"), _registered),
 }
 
-_DECODER: Final = json.JSONDecoder(
-    object_pairs_hook=_object, parse_float=_finite, parse_constant=_refuse_constant
-)
+_DECODER: Final = json.JSONDecoder(object_pairs_hook=_object, parse_float=_finite, parse_constant=_refuse_constant)

@@ -87,9 +87,7 @@ def write(
         lines.add(dumps({"format": FORMAT, "version": VERSION, "namespaces": names}).encode())
         while record is not None:
             if record.namespace not in names:
-                raise KvstoreError(
-                    f"the namespace {dumps(record.namespace)} was emptied during the dump; dump again"
-                )
+                raise KvstoreError(f"the namespace {dumps(record.namespace)} was emptied during the dump; dump again")
             line = _text(record).encode()
             if len(line) >= max_line:
                 raise KvstoreError(

@@ -42,9 +42,7 @@ def deadline(clock: Clock, ttl: float | None) -> int | None:
     if isinstance(ttl, bool) or not isinstance(ttl, int | float):
         raise TypeError(f"ttl must be a number of seconds or None, not {type(ttl).__name__}")
     if not 0 < ttl < math.inf:
-        raise ValueError(
-            f"ttl must be above 0 and finite, not {ttl!r}; leave it out for a record without an end"
-        )
+        raise ValueError(f"ttl must be above 0 and finite, not {ttl!r}; leave it out for a record without an end")
     ends = math.ceil((clock() + ttl) * 1000)
     if not 0 <= ends < 1 << 63:
         raise ValueError(f"ttl={ttl!r} seconds is beyond what a record can say")

@@ -128,9 +128,7 @@ def _write_zone(zone: tzinfo | None) -> bytes:
         if not _is_standard(zone):
             raise Refused("has a ZoneInfo that ZoneInfo(key) doesn't give back; make it with ZoneInfo(key)")
         return b"z" + zone.key.encode()
-    raise Refused(
-        f"has a time zone of type {full_name(type(zone))}; use datetime.timezone or zoneinfo.ZoneInfo"
-    )
+    raise Refused(f"has a time zone of type {full_name(type(zone))}; use datetime.timezone or zoneinfo.ZoneInfo")
 
 
 def _is_zone_info(zone: tzinfo) -> TypeGuard[ZoneInfo]:
@@ -166,9 +164,7 @@ def _find_zone(key: object) -> ZoneInfo:
     try:
         return ZoneInfo(key)
     except (LookupError, OSError, ValueError):
-        raise ValueError(
-            f"the time zone {key!r} is not known on this machine; install the package tzdata"
-        ) from None
+        raise ValueError(f"the time zone {key!r} is not known on this machine; install the package tzdata") from None
 
 
 def _write_decimal(value: Decimal) -> bytes:

@@ -45,9 +45,7 @@ class Frozen:
         missing = [name for name in cls._fields if name not in given and not hasattr(cls, name)]
         if missing:
             raise TypeError(f"{cls.__name__} lacks {', '.join(missing)}")
-        self.__dict__.update(
-            (name, given[name] if name in given else getattr(cls, name)) for name in cls._fields
-        )
+        self.__dict__.update((name, given[name] if name in given else getattr(cls, name)) for name in cls._fields)
 
     def replaced(self, **changes: Any) -> Self:
         """One like it but for these fields."""

@@ -55,8 +55,7 @@ def encode(key: Key) -> bytes:
         data = _encode_tuple(key)
     if len(data) > MAX_KEY_BYTES:
         raise InvalidKeyValueError(
-            f"the key is {len(data)} bytes encoded; a store takes at most {MAX_KEY_BYTES}. "
-            "Hash it, or shorten it"
+            f"the key is {len(data)} bytes encoded; a store takes at most {MAX_KEY_BYTES}. Hash it, or shorten it"
         )
     return data
 
@@ -107,9 +106,7 @@ def prefix_range(prefix: Key) -> tuple[bytes, bytes]:
     itself included. Raises InvalidKeyError, as a TypeError for an int, which has no prefixes.
     """
     if type(prefix) is int:
-        raise InvalidKeyTypeError(
-            "an int can't be a prefix; give a str, bytes or tuple, or use start= and stop="
-        )
+        raise InvalidKeyTypeError("an int can't be a prefix; give a str, bytes or tuple, or use start= and stop=")
     start = encode(prefix)
     if type(prefix) is tuple and len(start) < MAX_KEY_BYTES:
         # What follows a whole element is a tag. The successor would take in ("a\0",) under ("a",).

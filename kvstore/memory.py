@@ -155,9 +155,14 @@ class MemoryTier:
         with self._lock:
             if not any(self._fronts.values()):
                 return
-            for space, token in self._known(changed):
-                if self._fronts[space].pop(token, None) is not None:
-                    self._counts[space].invalidations += 1
+            for change in changed:
+                if not change[1]:
+                    # A whole space: nothing of it comes back, and its places couldn't be found again.
+                    self._drop((change,))
+                    continue
+                for space, token in self._known((change,)):
+                    if self._fronts[space].pop(token, None) is not None:
+                        self._counts[space].invalidations += 1
 
     def abandon(self, changed: Iterable[Change]) -> None:
         """The commit that ``forget`` was called for failed: give up the places that the policy has kept."""
@@ -177,6 +182,11 @@ class MemoryTier:
             if self._seen == commit - 1:
                 if len(kept) < len(changed):
                     self._drop(change for change in changed if change not in kept)
+                for entry in kept.values():
+                    # A reader may have put the value before back since it was forgotten; it must be gone before the tier
+                    # stands where that value is no more.
+                    if self._fronts[entry.space].pop(entry.token, None) is not None:
+                        self._counts[entry.space].invalidations += 1
                 self._stand_at(commit)
             else:
                 self._catch_up()
@@ -274,7 +284,8 @@ class MemoryTier:
 
     def move_to(self, commits: tuple[Sequence[int], Sequence[int]]) -> None:
         """The same records are in another file now, whose commits are told by these cells. The caller holds the tier,
-        and has let nobody commit since it caught up."""
+        and has let nobody commit since it caught up.
+        """
         self._commits = commits
         if self.capacity:
             self._stand_at(max(commits[0][0], commits[1][0]))
@@ -333,7 +344,7 @@ class _Tally:
 class _Counting:
     """The counters of one space while they count; all but the tallies change under the tier's lock."""
 
-    __slots__ = ("evictions", "expirations", "hits", "insertions", "invalidations", "bypassed", "missed", "not_there")
+    __slots__ = ("bypassed", "evictions", "expirations", "hits", "insertions", "invalidations", "missed", "not_there")
 
     def __init__(self) -> None:
         self.hits = self.insertions = self.evictions = self.invalidations = self.expirations = self.bypassed = 0

@@ -27,6 +27,7 @@ _EXOTIC_BYTES: Final = 64
 _SMALL_INT = range(-5, 257)
 _FLOAT_BYTES: Final = sys.getsizeof(1.0)
 _PAIR_BYTES: Final = sys.getsizeof(("", ""))
+_WIDE_BYTES: Final = 110  # more in the tables: Python keeps no hash beside a str in a dict of nothing else
 _COST_BYTES: Final = sys.getsizeof(1 << 30)
 _MAX_SHAPES: Final = 64
 _MAX_SHAPE_KEYS: Final = 16
@@ -77,7 +78,11 @@ class EntryMaker:
         entry.token = token
         entry.address = token if not space else (space, token)
         entry.expires = expires
-        cost = self._bookkeeping + sys.getsizeof(token) + (_PAIR_BYTES if space else 0)
+        cost = self._bookkeeping + sys.getsizeof(token)
+        if space:
+            cost += _PAIR_BYTES + _WIDE_BYTES
+        elif type(token) is not str:
+            cost += _WIDE_BYTES
         kind = type(value)
         if kind in codec.IMMUTABLE:
             entry.value = value
@@ -152,11 +157,7 @@ def _size_together(members: Collection[Any]) -> int:
     if kinds == {float}:
         return _FLOAT_BYTES * len(members)
     if kinds == {int} and len(members) > _MAX_SHAPE_KEYS:
-        return (
-            0
-            if min(members) in _SMALL_INT and max(members) in _SMALL_INT
-            else sum(map(sys.getsizeof, members))
-        )
+        return 0 if min(members) in _SMALL_INT and max(members) in _SMALL_INT else sum(map(sys.getsizeof, members))
     if kinds <= {str, bytes}:
         return sum(map(sys.getsizeof, members))
     return sum(map(_size, members))

@@ -25,13 +25,13 @@ _NAMED: Final[dict[str, type[cachetools.Cache[Any, Any]]]] = {
 }
 
 _BOOKKEEPING: Final[tuple[tuple[type, int], ...]] = (
-    (cachetools.LFUCache, 400),
-    (cachetools.RRCache, 325),
-    (cachetools.Cache, 340),
+    (cachetools.LFUCache, 540),
+    (cachetools.RRCache, 420),
+    (cachetools.Cache, 460),
 )
 """Bytes that one entry costs beside its key and value: the ``Entry``, its place in the tier's dict and in the
-policy's. Python's tables grow by doubling, so the true figure swings by a third around this one; it is set so
-that a full tier is rarely above its bound. ``make bench`` measures it (`memory`)."""
+policy's. Python's tables double, so the true figure lies between half of this one and a tenth above it: set so that
+a full tier is hardly ever a tenth above its bound. ``make bench`` measures it (`memory`)."""
 
 
 class Policy:
@@ -95,7 +95,7 @@ class Policy:
             )
             if not taken:
                 self._cache.pop(address, None)
-        except Exception:  # noqa: BLE001  # a policy is anybody's code
+        except Exception:  # a policy is anybody's code
             return False
         self.intact = True
         return taken
@@ -120,7 +120,7 @@ def _resolve(policy: str | type[Any]) -> type[cachetools.Cache[Any, Any]]:
         if policy not in _NAMED:
             raise ValueError(f"unknown policy {policy!r}; choose one of {', '.join(map(repr, _NAMED))}")
         return _NAMED[policy]
-    if isinstance(policy, type) and issubclass(policy, cachetools.Cache):
+    if isinstance(policy, type) and issubclass(policy, cachetools.Cache):  # type: ignore[redundant-expr]
         return policy
     raise TypeError(f"policy must be a name or a subclass of cachetools.Cache, not {policy!r}")
 

@@ -1,5 +1,6 @@
 """Computing a missing value once, however many ask: in this process by a flight that the others wait for, across processes
-by a lease that the system takes back when its holder dies."""
+by a lease that the system takes back when its holder dies.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from kvstore.missing import MISSING
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Final, TypeVar, overload
+    from typing import Any, TypeVar, overload
 
     from kvstore.dump_record import DumpRecord
 
@@ -238,7 +238,7 @@ class _Keys(KeysView[Key]):
     _mapping: ReadableSpace
 
     def __reversed__(self) -> Iterator[Key]:
-        return reversed(self._mapping)  # type: ignore[call-overload,no-any-return]
+        return reversed(self._mapping)
 
 
 class _Values(ValuesView["Any"]):
@@ -279,8 +279,7 @@ class _Items(ItemsView[Key, "Any"]):
 def _span(prefix: Any, start: Key | None, stop: Key | None) -> tuple[bytes, bytes]:
     low, high = keys.ALL
     if prefix is not None:
-        low, bound = keys.prefix_range(prefix)
-        high = high if bound is None else bound
+        low, high = keys.prefix_range(prefix)
     if start is not None:
         low = max(low, keys.encode(start))
     if stop is not None:

@@ -62,9 +62,7 @@ def unpack(binding: bytes, raw: bytes | memoryview) -> tuple[bytes | memoryview,
         raise ValueError(f"the record is too short: {len(raw)} bytes")
     header = raw[0]
     if header not in _HEADERS:
-        raise ValueError(
-            f"unknown record format: header 0x{header:02x}; it is damaged, or of a newer version"
-        )
+        raise ValueError(f"unknown record format: header 0x{header:02x}; it is damaged, or of a newer version")
     if len(raw) <= _COPY_LIMIT:
         rest: bytes | memoryview = raw[_REST]
         digest = xxh3_64_digest(binding + rest, header)

@@ -56,9 +56,7 @@ def _label(item: object) -> str:
     """A short name of a key or member; the repr of foreign types is not called."""
     if type(item) is str and '"' not in item and item.isprintable():
         label = f'"{item}"'
-    elif type(item) in {str, bytes, bool, float, type(None)} or (
-        type(item) is int and item.bit_length() <= 64
-    ):
+    elif type(item) in {str, bytes, bool, float, type(None)} or (type(item) is int and item.bit_length() <= 64):
         label = repr(item)
     else:
         label = f"<{full_name(type(item))}>"

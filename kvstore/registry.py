@@ -49,9 +49,7 @@ class Registry:
         self.by_type: dict[type, Registration] = {}
         self.by_name: dict[str, Registration] = {}
 
-    def add(
-        self, kind: type[T], name: str, encode: Callable[[T], object], decode: Callable[[Any], T]
-    ) -> None:
+    def add(self, kind: type[T], name: str, encode: Callable[[T], object], decode: Callable[[Any], T]) -> None:
         """Store values of exactly `kind` as `encode(value)`, under `name`.
 
         Doing so again, or for a re-executed definition of the class, replaces the functions. Raises TypeError
@@ -98,9 +96,7 @@ class Registry:
         except Exception as error:
             raise ValueError(f"the decode function registered for {name!r} raised {error!r}") from error
         if type(value) is not registration.type:
-            raise ValueError(
-                f"the decode function registered for {name!r} returned a {type(value).__qualname__}"
-            )
+            raise ValueError(f"the decode function registered for {name!r} returned a {type(value).__qualname__}")
         return value
 
 

@@ -12,7 +12,7 @@ from kvstore import expiry, keys
 from kvstore.backends import OWN_SPACE, Durability, Options, Writing
 from kvstore.cached import CachedSpace, Handle
 from kvstore.engine import Engine
-from kvstore.errors import InvalidKeyTypeError, InvalidKeyValueError, KvstoreError, ReadOnlyError, StoreBusyError
+from kvstore.errors import InvalidKeyTypeError, InvalidKeyValueError, KvstoreError, StoreBusyError
 from kvstore.memory import MemoryTier
 from kvstore.stats import Counts, Stats
 
@@ -84,12 +84,13 @@ class Store(CachedSpace):
 
     def namespaces(self) -> list[str]:
         """The names of the namespaces that have a record, in order."""
-        with self._engine.backend.read() as view:
+        with self._engine.backend.read("") as view:
             return view.spaces()
 
     def drop_namespace(self, name: str) -> bool:
         """Remove a namespace with all its records, in the time that its pages take, not its records; whether it had
-        any."""
+        any.
+        """
         space = _checked_name(name)
 
         def apply(txn: Writing) -> bool:
@@ -112,7 +113,9 @@ class Store(CachedSpace):
         limit = self._handle.timeout if timeout is None else timeout
         from kvstore.transaction import Transaction
 
-        return Transaction(lambda: self._engine.committer.transaction(self._tier, limit), self._tier, self._clock, _checked_name)
+        return Transaction(
+            lambda: self._engine.committer.transaction(self._tier, limit), self._tier, self._clock, _checked_name
+        )
 
     def run(self, function: Callable[[Transaction], R], *, attempts: int = 3, timeout: float | None = None) -> R:
         """``function(transaction)`` inside a transaction, and its result, once that is durable.
@@ -155,7 +158,8 @@ class Store(CachedSpace):
 
     def verify(self, *, progress: Callable[[int], object] = lambda records: None) -> VerifyReport:
         """Check the file's structure, every record's checksum and value, and the expiry index. Writers wait while the
-        structure is checked. ``progress`` is called with the number of records so far."""
+        structure is checked. ``progress`` is called with the number of records so far.
+        """
         from kvstore.verify import verify
 
         return verify(self._engine.backend, progress)
@@ -193,8 +197,7 @@ class Store(CachedSpace):
         spaces = () if namespace is None else (namespace,)
         low, high = keys.ALL
         if prefix is not None:
-            low, bound = keys.prefix_range(prefix)
-            high = high if bound is None else bound
+            low, high = keys.prefix_range(prefix)
         with self._engine.backend.read(*spaces) as view:
             for space in spaces or ("", *view.spaces()):
                 reader = self._namespace(space)
@@ -279,13 +282,13 @@ def open(
 ) -> Store:
     """Open the store at ``location``, a path; made where nothing is there and ``create`` is true.
 
-    ``cache_size`` is what the memory tier may cost in RAM, in bytes, Python objects and bookkeeping included; 0 turns it
-    off. ``policy`` says what leaves it when it is full: ``"lru"``, ``"fifo"``, ``"lfu"``, ``"random"``, or a subclass of
-    ``cachetools.Cache`` that takes its size alone. ``max_size`` bounds the file, in bytes (at least 256 KiB); None is
-    bounded by the disk. ``durability`` says what a power cut may undo: ``"full"`` nothing that was acknowledged,
-    ``"relaxed"`` the last commits, ``"none"`` anything, for data that can be rebuilt. ``timeout`` is how many seconds a write
-    waits for other processes' writes before it raises ``StoreBusyError``; None waits as long as it takes. ``clock`` gives seconds since the
-    epoch, for expiry.
+    ``cache_size`` is what the memory tier may cost in RAM, in bytes, Python objects and bookkeeping included; 0 turns
+    it off. ``policy`` says what leaves it when it is full: ``"lru"``, ``"fifo"``, ``"lfu"``, ``"random"``, or a
+    subclass of ``cachetools.Cache`` that takes its size alone. ``max_size`` bounds the file, in bytes (at least 256
+    KiB); None is bounded by the disk. ``durability`` says what a power cut may undo: ``"full"`` nothing that was
+    acknowledged, ``"relaxed"`` the last commits, ``"none"`` anything, for data that can be rebuilt. ``timeout`` is
+    how many seconds a write waits for other processes' writes before it raises ``StoreBusyError``; None waits as long
+    as it takes. ``clock`` gives seconds since the epoch, for expiry.
 
     A store that this process has open already is shared, each handle with a memory tier of its own.
 

@@ -65,18 +65,26 @@ class TransactionSpace(_SteppingSpace, WritableSpace):
         super().__init__(space, clock)
         self._transaction = transaction
 
-    def _view(self, *also: Space) -> AbstractContextManager[Reading]:  # noqa: ARG002  # sees every space
-        return self._transaction._open_txn().translating()
+    def _open_txn(self) -> Writing:
+        return self._transaction._open_txn()
+
+    def _memory(self) -> MemoryTier:
+        return self._transaction._memory()
+
+    def _view(self, *also: Space) -> AbstractContextManager[Reading]:  # sees every space
+        return self._open_txn().translating()
 
     def _commit(self, apply: Apply[R]) -> R:
-        with self._transaction._open_txn().nested() as child:
+        with self._open_txn().nested() as child:
             result = apply(child)
             child.check_size()
         return result
 
-    def _note(self, key: Key, encoded: bytes, value: object, payload: bytes, extended: bool, expires: int | None) -> Any:
+    def _note(
+        self, key: Key, encoded: bytes, value: object, payload: bytes, extended: bool, expires: int | None
+    ) -> Any:
         token = key if type(key) in (str, int) else encoded
-        return self._transaction._tier.note(self._space, token, value, payload, extended, expires)  # type: ignore[arg-type]
+        return self._memory().note(self._space, token, value, payload, extended, expires)  # type: ignore[arg-type]
 
 
 class Transaction(TransactionSpace):
@@ -94,7 +102,8 @@ class Transaction(TransactionSpace):
         clock: expiry.Clock,
         check_name: Callable[[str], str],
     ) -> None:
-        super().__init__("", self, clock)
+        # Not through the base, which would make a cycle of it: a transaction that nobody holds any more must end at once.
+        WritableSpace.__init__(self, "", clock)
         self._begin = begin
         self._tier = tier
         self._check_name = check_name
@@ -129,6 +138,9 @@ class Transaction(TransactionSpace):
             raise TransactionError("a transaction belongs to the thread that began it; use the store in other threads")
         return self._txn
 
+    def _memory(self) -> MemoryTier:
+        return self._tier
+
     def __repr__(self) -> str:
         return f"<Transaction {'under way' if self._txn is not None else 'not under way'}>"
 
@@ -140,7 +152,10 @@ class SnapshotSpace(_SteppingSpace):
         super().__init__(space, clock)
         self._snapshot = snapshot
 
-    def _view(self, *also: Space) -> AbstractContextManager[Reading]:  # noqa: ARG002  # sees every space
+    def _view(self, *also: Space) -> AbstractContextManager[Reading]:  # sees every space
+        return self._locked_view()
+
+    def _locked_view(self) -> AbstractContextManager[Reading]:
         return self._snapshot._locked_view()
 
 
@@ -151,8 +166,11 @@ class Snapshot(SnapshotSpace):
     The file can't reuse what the snapshot still sees: ``Stats.oldest_reader_lag`` shows how far it is behind.
     """
 
-    def __init__(self, view: AbstractContextManager[Reading], clock: expiry.Clock, check_name: Callable[[str], str]) -> None:
-        super().__init__("", self, clock)
+    def __init__(
+        self, view: AbstractContextManager[Reading], clock: expiry.Clock, check_name: Callable[[str], str]
+    ) -> None:
+        # Not through the base, which would make a cycle of it: a snapshot that nobody holds any more must end at once.
+        _SteppingSpace.__init__(self, "", clock)
         self._check_name = check_name
         self._ending = contextlib.ExitStack()
         self._reading: Reading | None = self._ending.enter_context(view)

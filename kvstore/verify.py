@@ -34,7 +34,8 @@ class VerifyReport(Frozen):
 
 def verify(backend: Backend, progress: Callable[[int], object]) -> VerifyReport:
     """Check everything. Of a file whose structure is damaged no record is read: the engine trusts the structure, and would
-    take the process down with it."""
+    take the process down with it.
+    """
     structure = tuple(Problem("structure", "", None, message) for message in backend.problems())
     if structure:
         return VerifyReport(0, structure)
@@ -62,4 +63,6 @@ def _record_problems(view: Reading, space: Space, encoded: bytes, raw: bytes) ->
         yield Problem("record", space, key, str(error))
         return
     if expires is not None and view.get(expiry.INDEX, expiry.index_key(space, encoded, expires)) is None:
-        yield Problem("expiry", space, key, "the record ends, but the index doesn't know when; touch it or write it anew")
+        yield Problem(
+            "expiry", space, key, "the record ends, but the index doesn't know when; touch it or write it anew"
+        )

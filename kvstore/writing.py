@@ -183,9 +183,7 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
             if raw is None:
                 return False
             current = self._value(encoded, raw, MISSING)
-            if type(current) is not type(expected) or not (
-                current == expected or _same_bytes(current, expected)
-            ):
+            if type(current) is not type(expected) or not (current == expected or _same_bytes(current, expected)):
                 return False
             expires = self._expiry(encoded, raw)
             kept = prepared if expires is None else self._prepare(key, value, None, expires)
@@ -262,10 +260,14 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
         """Purge the records of the store, in all namespaces, whose time is over; how many there were."""
         total = 0
         while True:
-            purged, left = self._commit(self._purge_some)
+            purged, left = self._commit_alone(self._purge_some)
             total += purged
             if not left:
                 return total
+
+    def _commit_alone(self, apply: Apply[R]) -> R:
+        """As ``_commit``, without what a commit takes along."""
+        return self._commit(apply)
 
     def _purge_some(self, txn: Writing) -> tuple[int, bool]:
         now = int(self._clock() * 1000)

@@ -17,9 +17,7 @@ hypothesis.settings.register_profile("default", deadline=None)
 # The same examples in every run, so that a red run is the change's doing; new ones are sought outside CI.
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2_000)
-hypothesis.settings.load_profile(
-    os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default")
-)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
 
 
 @pytest.fixture

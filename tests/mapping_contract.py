@@ -89,9 +89,7 @@ def spoil(value: Any) -> None:
 
 def small_values() -> st.SearchStrategy[Any]:
     """Values that are quick to make, of every kind that the memory tier treats in its own way."""
-    scalars = (
-        st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=5)
-    )
+    scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.binary(max_size=5)
     return st.one_of(
         scalars,
         st.lists(scalars, max_size=3),
@@ -234,9 +232,7 @@ class ReadingContract:
         def wanted(key):
             if prefix is not None and (type(key) is not type(prefix) or key[: len(prefix)] != prefix):
                 return False
-            return (start is None or order(start) <= order(key)) and (
-                stop is None or order(key) < order(stop)
-            )
+            return (start is None or order(start) <= order(key)) and (stop is None or order(key) < order(stop))
 
         expected = sorted(filter(wanted, keys), key=order, reverse=reverse)[:limit]
         options = {"prefix": prefix, "start": start, "stop": stop, "reverse": reverse, "limit": limit}

@@ -267,9 +267,7 @@ class WritingContract:
             assert contents(mapping) == contents(dict(sorted(expected.items())))
             assert [mapping[key] for key in expected] == list(expected.values())
 
-    @pytest.mark.parametrize(
-        "value", [1, "a", None, [1, [2]], {"a": 1}, float("nan"), {1, 2}, (1, "a")], ids=repr
-    )
+    @pytest.mark.parametrize("value", [1, "a", None, [1, [2]], {"a": 1}, float("nan"), {1, 2}, (1, "a")], ids=repr)
     def test_compare_and_set_writes_where_the_value_is_the_same(self, make, value):
         with make({"a": value}) as mapping:
             assert mapping.compare_and_set("a", "other", 2) is False
@@ -279,9 +277,7 @@ class WritingContract:
             assert mapping["a"] == {"new": [1]}
             assert dict(mapping) == {"a": {"new": [1]}}
 
-    @pytest.mark.parametrize(
-        ("value", "equal"), [(1, True), (1, 1.0), (0, False), ({1}, frozenset({1}))], ids=repr
-    )
+    @pytest.mark.parametrize(("value", "equal"), [(1, True), (1, 1.0), (0, False), ({1}, frozenset({1}))], ids=repr)
     def test_compare_and_set_tells_types_apart(self, make, value, equal):
         with make({"a": value}) as mapping:
             assert mapping.compare_and_set("a", equal, "new") is False
@@ -355,9 +351,7 @@ class WritingContract:
 class SnapshotIterationContract:
     """A mapping whose iterators each show one moment, whatever is written meanwhile; a dict's raise."""
 
-    @pytest.mark.parametrize(
-        "view", ["__iter__", "keys", "values", "items", "scan", "scan_keys", "__reversed__"]
-    )
+    @pytest.mark.parametrize("view", ["__iter__", "keys", "values", "items", "scan", "scan_keys", "__reversed__"])
     def test_an_iteration_shows_the_moment_of_its_first_step(self, make, view):
         with make({key: [key] for key in range(10)}) as mapping:
             expected = list(getattr(mapping, view)())

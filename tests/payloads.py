@@ -32,9 +32,7 @@ EXTENDED_PAYLOADS = {
     "c7 12 06 01 02 03 00 00 00 04 00 6e ff ff ff ff ff ff ff ff 58": time(
         1, 2, 3, 4, timezone(timedelta(microseconds=-1), "X")
     ),
-    "c7 11 06 01 02 03 00 00 00 04 00 75 00 00 00 00 d6 93 a4 00": time(
-        1, 2, 3, 4, timezone(timedelta(hours=1))
-    ),
+    "c7 11 06 01 02 03 00 00 00 04 00 75 00 00 00 00 d6 93 a4 00": time(1, 2, 3, 4, timezone(timedelta(hours=1))),
     "c7 0c 07 ff ff ff ff 00 01 51 7f 00 0f 42 3f": timedelta(microseconds=-1),
     "d6 08 31 2e 35 30": Decimal("1.50"),
     "d8 09 00 00 00 00 00 00 00 00 00 00 00 00 00 00 00 07": UUID(int=7),

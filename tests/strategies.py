@@ -132,9 +132,7 @@ def scalars() -> st.SearchStrategy[Any]:
         st.dates(),
         st.timedeltas(),
         st.builds(lambda t, zone, fold: t.replace(tzinfo=zone, fold=fold), st.times(), timezones(), folds),
-        st.builds(
-            lambda t, zone, fold: t.replace(tzinfo=zone, fold=fold), st.datetimes(), timezones(), folds
-        ),
+        st.builds(lambda t, zone, fold: t.replace(tzinfo=zone, fold=fold), st.datetimes(), timezones(), folds),
     )
 
 
@@ -153,9 +151,7 @@ def values() -> st.SearchStrategy[Any]:
 def plain_values() -> st.SearchStrategy[Any]:
     """Values that msgpack itself gives back as they are."""
     names = texts() | st.binary()
-    return st.recursive(
-        plain_scalars(), lambda inner: st.lists(inner) | st.dictionaries(names, inner), max_leaves=15
-    )
+    return st.recursive(plain_scalars(), lambda inner: st.lists(inner) | st.dictionaries(names, inner), max_leaves=15)
 
 
 def _is_hashable(value: object) -> bool:

@@ -50,9 +50,7 @@ def test_a_limit_says_what_it_is_and_holds_up_to_its_bound(limit, text, kept, br
 
 def test_a_row_over_its_limit_is_shown_as_such():
     row = Row("hit", "a dict", Limit(at_most=2), measure=lambda place: None)
-    assert line(row, Measurement((1.5,), 1.5e-7, 1e-7, "s")).endswith(
-        "| 150 ns | 100 ns | 1.50 | at most 2 | yes |"
-    )
+    assert line(row, Measurement((1.5,), 1.5e-7, 1e-7, "s")).endswith("| 150 ns | 100 ns | 1.50 | at most 2 | yes |")
     assert line(row, Measurement((2.5,), 2.5e-7, 1e-7, "s")).endswith("| 2.50 | at most 2 | **no** |")
     assert "not measured: no such counter" in line(row, "no such counter")
 

@@ -103,9 +103,7 @@ def test_random_bytes_are_refused_or_a_value_of_the_model(payload, extended):
 
 
 @given(
-    st.lists(
-        st.sampled_from(sorted({*EXTENDED_PAYLOADS, *PAYLOADS, "93", "92", "81", "c7 00 13"})), max_size=9
-    ),
+    st.lists(st.sampled_from(sorted({*EXTENDED_PAYLOADS, *PAYLOADS, "93", "92", "81", "c7 00 13"})), max_size=9),
     st.booleans(),
 )
 def test_pieces_of_payloads_are_refused_or_a_value_of_the_model(pieces, extended):
@@ -130,9 +128,7 @@ def test_a_truncated_or_lengthened_payload_is_refused(value):
 
 
 @pytest.mark.parametrize("extended", [False, True])
-@pytest.mark.parametrize(
-    "head", ["91", "81a161", "92c70010", "92c70012", "93c7001301", "93c70015a161", "d90161"]
-)
+@pytest.mark.parametrize("head", ["91", "81a161", "92c70010", "92c70012", "93c7001301", "93c70015a161", "d90161"])
 def test_a_payload_nested_too_deeply_is_refused(head, extended):
     with pytest.raises(ValueError, match=ANY):
         codec.decode(bytes.fromhex(head) * 100_000 + b"\xc0", extended)

@@ -77,9 +77,7 @@ def test_statistics_are_exact_under_sixteen_threads(store_path, policy):
 # -- never stale -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "wrap", [lambda number: number, lambda number: [number], lambda number: {"n": [number]}]
-)
+@pytest.mark.parametrize("wrap", [lambda number: number, lambda number: [number], lambda number: {"n": [number]}])
 @pytest.mark.parametrize("handles", [1, 2])
 def test_no_reader_is_behind_a_write_that_has_returned_and_none_goes_back(store_path, store, wrap, handles):
     writes, keys = 1_500, 3
@@ -128,7 +126,7 @@ def test_a_deleted_value_does_not_come_back(store):
                 for value, change in (
                     (number, lambda: store.set("key", number)),
                     (None, lambda: store.delete("key")),
-                ):  # noqa: B023
+                ):
                     state[0] = ("changing", value)
                     change()
                     state[0] = ("settled", value)
@@ -221,9 +219,7 @@ def test_every_modification_counts(store):
     store["log"] = []
     at_once(
         *(
-            lambda name=name: [
-                store.modify("log", lambda log, step=step: [*log, (name, step)]) for step in range(20)
-            ]
+            lambda name=name: [store.modify("log", lambda log, step=step: [*log, (name, step)]) for step in range(20)]
             for name in range(8)
         )
     )
@@ -235,21 +231,14 @@ def test_every_modification_counts(store):
 
 def test_one_of_many_wins(store):
     assert sum(at_once(*(lambda name=name: store.add("add", name) for name in range(THREADS)))) == 1
-    assert (
-        len({*at_once(*(lambda name=name: store.setdefault("default", name) for name in range(THREADS)))})
-        == 1
-    )
+    assert len({*at_once(*(lambda name=name: store.setdefault("default", name) for name in range(THREADS)))}) == 1
     store["swap"] = "old"
-    swaps = at_once(
-        *(lambda name=name: store.compare_and_set("swap", "old", name) for name in range(THREADS))
-    )
+    swaps = at_once(*(lambda name=name: store.compare_and_set("swap", "old", name) for name in range(THREADS)))
     assert sum(swaps) == 1
     assert swaps[store["swap"]]
     assert sum(at_once(*[lambda: store.delete("swap")] * THREADS)) == 1
     store["pop"] = "only"
-    assert sorted(map(str, at_once(*[lambda: store.pop("pop", None)] * THREADS))) == ["None"] * (
-        THREADS - 1
-    ) + ["only"]
+    assert sorted(map(str, at_once(*[lambda: store.pop("pop", None)] * THREADS))) == ["None"] * (THREADS - 1) + ["only"]
 
 
 def test_every_item_is_popped_once(store):
@@ -300,7 +289,7 @@ def written_together(store, *writes):
     def outcome(write):
         try:
             return write()
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is looked at
+        except Exception as error:  # whatever it is, it is looked at
             return error
 
     with ThreadPoolExecutor(len(writes)) as pool:

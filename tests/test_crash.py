@@ -166,9 +166,7 @@ def test_a_killed_reader_holds_nothing_up(store_path):
     )
     with kvstore.open(store_path) as store:
         store.set_many((number, bytes(1_000)) for number in range(100))
-    with subprocess.Popen(
-        [sys.executable, "-c", reader, str(store_path)], cwd=ROOT, stdout=subprocess.PIPE
-    ) as child:
+    with subprocess.Popen([sys.executable, "-c", reader, str(store_path)], cwd=ROOT, stdout=subprocess.PIPE) as child:
         assert child.stdout.readline() == b"\n"
         with kvstore.open(store_path) as store:
             store["a"] = store["b"] = 1

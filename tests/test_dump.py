@@ -82,9 +82,7 @@ def test_the_digest_is_the_one_that_sha256sum_computes(store, tmp_path):
     store["a"] = "é\u202e"
     (tmp_path / "d.jsonl").write_bytes(dumped(store))
     command = "head -n -1 d.jsonl | sha256sum"
-    printed = subprocess.run(
-        command, shell=True, cwd=tmp_path, capture_output=True, check=True, text=True
-    ).stdout
+    printed = subprocess.run(command, shell=True, cwd=tmp_path, capture_output=True, check=True, text=True).stdout
     assert printed.split()[0] == json.loads(dumped(store).splitlines()[-1])["sha256"]
 
 
@@ -110,9 +108,7 @@ def test_every_form_of_value_survives_to_the_byte(store, other):
 def test_dumped_loaded_and_dumped_again_is_the_same_to_the_byte(tmp_path_factory, items, named):
     place = tmp_path_factory.mktemp("stores")
     records = [DumpRecord("", key, value, None) for key, value in items.items()]
-    records += [
-        DumpRecord(ns, key, 1, expires) for ns, keys in named.items() for key, expires in keys.items()
-    ]
+    records += [DumpRecord(ns, key, 1, expires) for ns, keys in named.items() for key, expires in keys.items()]
     with (
         kvstore.open(place / "one.kv", durability="none") as one,
         kvstore.open(place / "two.kv", durability="none") as two,
@@ -122,9 +118,7 @@ def test_dumped_loaded_and_dumped_again_is_the_same_to_the_byte(tmp_path_factory
         assert dump.load(two, io.BytesIO(data)).records == len(records)
         assert dumped(two) == data
         assert list(two) == list(one)
-        assert all(
-            strategies.same(export.value, items[export.key]) for export in two.export_records(namespace="")
-        )
+        assert all(strategies.same(export.value, items[export.key]) for export in two.export_records(namespace=""))
 
 
 def test_values_of_types_that_nobody_has_registered_survive(store, other):
@@ -164,10 +158,7 @@ def test_namespaces_are_dumped_in_order_or_one_alone(store, other):
     assert json.loads(data.splitlines()[0])["namespaces"] == ["", "x", "é"]
     dump.load(other, io.BytesIO(data))
     assert list(other.export_records()) == records
-    assert (
-        dumped(store, namespace="x").splitlines()[1]
-        == b'{"ns":"x","key":"b","value":1,"expires":4102444800000}'
-    )
+    assert dumped(store, namespace="x").splitlines()[1] == b'{"ns":"x","key":"b","value":1,"expires":4102444800000}'
     assert json.loads(dumped(store, prefix="b").splitlines()[0])["namespaces"] == ["x"]
 
 

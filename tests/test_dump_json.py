@@ -111,9 +111,7 @@ def test_an_int_of_any_size_is_written_in_time_and_despite_the_limit_on_digits()
 
 
 def test_a_set_is_written_alike_under_every_hash_seed():
-    program = (
-        "from kvstore.dump import dumps; print(dumps([set('abcdefgh'), {frozenset('xyz'), 'a', b'a', 1.5}]))"
-    )
+    program = "from kvstore.dump import dumps; print(dumps([set('abcdefgh'), {frozenset('xyz'), 'a', b'a', 1.5}]))"
     printed = {
         subprocess.run(
             [sys.executable, "-c", program],

@@ -185,11 +185,7 @@ def test_a_dump_of_any_bytes_is_refused(target, data):
     refused(target, data)
 
 
-@given(
-    lines=st.lists(
-        st.sampled_from(["{}", "[]", line("1"), line('"a"'), line('"a"', '{"$set":[]}'), '"', "{"])
-    )
-)
+@given(lines=st.lists(st.sampled_from(["{}", "[]", line("1"), line('"a"'), line('"a"', '{"$set":[]}'), '"', "{"])))
 def test_any_lines_are_loaded_whole_or_refused(tmp_path_factory, target, lines):
     try:
         keys = [dump.load_key(json.dumps(json.loads(text)["key"])) for text in lines]

@@ -25,9 +25,7 @@ def figures(line):
     return [float(number.replace(",", "")) for number in re.findall(r"\s([\d,.]+)(?=%|\s|$)", line[27:])]
 
 
-def test_the_demo_computes_once_and_then_hits_in_memory_and_in_the_file(
-    tmp_path, monkeypatch, source_tree_on_path
-):
+def test_the_demo_computes_once_and_then_hits_in_memory_and_in_the_file(tmp_path, monkeypatch, source_tree_on_path):
     (tmp_path / "magika.py").write_text(MAGIKA)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")

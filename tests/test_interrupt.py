@@ -24,6 +24,12 @@ def change_in_a_transaction(store):
         del transaction["b"]
 
 
+# A file that Python was just opening when it was interrupted is closed by the garbage collector, who says so.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
 WRITES = {
     "set": lambda store: store.set("a", ["new"]),
     "[]": lambda store: store.__setitem__("new", "new"),
@@ -153,9 +159,7 @@ def test_statistics_stay_exact_where_only_reads_are_interrupted_before_they_coun
 
 
 @pytest.mark.parametrize("name", ["set", "delete", "set_many", "transaction"])
-def test_what_an_interrupted_commit_was_to_change_is_not_taken_for_what_the_next_one_changed(
-    store_path, name
-):
+def test_what_an_interrupted_commit_was_to_change_is_not_taken_for_what_the_next_one_changed(store_path, name):
     """The id that it was to have goes to whoever commits next: a program that knows nothing of memory tiers."""
     with kvstore.open(store_path) as store, with_plain_lmdb(store_path) as other:
         store.set_many(BEFORE)

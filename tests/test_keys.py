@@ -211,9 +211,7 @@ def test_a_tuple_as_deep_as_its_length_allows_comes_back():
     assert keys.decode(keys.encode(key)) == key
 
 
-@pytest.mark.parametrize(
-    "key", [None, True, 1.0, Text("a"), Number.ONE, (1, 1.0), frozenset(), print], ids=repr
-)
+@pytest.mark.parametrize("key", [None, True, 1.0, Text("a"), Number.ONE, (1, 1.0), frozenset(), print], ids=repr)
 def test_looking_up_what_can_be_no_key_finds_nothing(key):
     assert keys.encode_lookup(key) is None
 

@@ -118,9 +118,7 @@ def test_a_third_party_library_is_imported_in_one_place_only(name):
         if library in {"kvstore", *FOR_TYPES} or library in sys.stdlib_module_names:
             continue
         assert library in HOMES, f"{name} imports {library}, which has no home in HOMES"
-        assert any(fnmatchcase(short, place) for place in HOMES[library]), (
-            f"{library} is not at home in {name}"
-        )
+        assert any(fnmatchcase(short, place) for place in HOMES[library]), f"{library} is not at home in {name}"
 
 
 def test_the_library_knows_nothing_of_its_command():

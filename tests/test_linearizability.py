@@ -221,9 +221,7 @@ def test_a_killed_process_has_done_its_last_write_or_not(store_path, seed):
     kvstore.open(store_path).close()
     for name in (1, 2):
         receiver, sender = spawn.Pipe(duplex=False)
-        child = spawn.Process(
-            target=live_and_die, args=(sender, store_path, name, seed, HANDLES[:2]), daemon=True
-        )
+        child = spawn.Process(target=live_and_die, args=(sender, store_path, name, seed, HANDLES[:2]), daemon=True)
         child.start()
         sender.close()
         pipes.append(receiver)

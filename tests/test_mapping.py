@@ -6,9 +6,7 @@ import contextlib
 
 import pytest
 
-pytest.register_assert_rewrite(
-    "tests.mapping_contract", "tests.mapping_writing_contract", "tests.mapping_judge"
-)
+pytest.register_assert_rewrite("tests.mapping_contract", "tests.mapping_writing_contract", "tests.mapping_judge")
 
 import kvstore  # noqa: E402
 from tests import policies  # noqa: E402

@@ -65,9 +65,7 @@ def mutable_parts(value):
             yield from mutable_parts(inner)
 
 
-@pytest.mark.parametrize(
-    "value", [5, 2.5, "text", b"bytes", None, True, 10**30, (1, 2), frozenset({1})], ids=repr
-)
+@pytest.mark.parametrize("value", [5, 2.5, "text", b"bytes", None, True, 10**30, (1, 2), frozenset({1})], ids=repr)
 def test_an_immutable_value_is_handed_out_as_it_is(open_store, value):
     store = open_store()
     store["key"] = value

@@ -178,9 +178,7 @@ def test_every_policy_keeps_the_bound_and_its_books_and_tells_the_truth(open_sto
     for step in range(1_500):
         key = skewed(rng, 100)
         if rng.random() < 0.3:
-            judge[key] = store[key] = rng.choice(
-                [step, "x" * rng.randrange(500), [step], {"a": [step]}, None]
-            )
+            judge[key] = store[key] = rng.choice([step, "x" * rng.randrange(500), [step], {"a": [step]}, None])
         elif rng.random() < 0.1:
             assert store.delete(key) == (judge.pop(key, judge) is not judge)
         elif rng.random() < 0.1:
@@ -254,9 +252,7 @@ def test_what_is_no_policy_is_a_type_error(store_path, policy):
         store["a"] = 1
 
 
-@pytest.mark.parametrize(
-    ("size", "error"), [(-1, ValueError), (1.5, TypeError), ("1", TypeError), (True, TypeError)]
-)
+@pytest.mark.parametrize(("size", "error"), [(-1, ValueError), (1.5, TypeError), ("1", TypeError), (True, TypeError)])
 def test_a_cache_size_without_sense_is_refused(store_path, size, error):
     with pytest.raises(error, match="cache_size"):
         kvstore.open(store_path, cache_size=size)

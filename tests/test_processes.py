@@ -505,9 +505,7 @@ def test_only_one_process_at_a_time_may_compact_and_only_alone(store, other):
 
 def test_two_that_try_to_compact_at_once_never_find_the_other_gone(store, other):
     store["a"] = 0
-    other(
-        "def compact():\n    try: store.compact()\n    except kvstore.StoreBusyError: return 0\n    return 1"
-    )
+    other("def compact():\n    try: store.compact()\n    except kvstore.StoreBusyError: return 0\n    return 1")
     inode = store._engine.backend.inode()
     for number in range(60):
         other.start("sum(compact() for _ in range(10))")
@@ -525,10 +523,7 @@ def test_who_opens_the_store_while_it_is_compacted_gets_the_file_that_stays(stor
     with kvstore.open(store_path, durability="none") as store, another_process(store_path) as other:
         store["n"] = 0
         other("store.close()")
-        other.start(
-            "for _ in range(150):\n"
-            "    with kvstore.open(path, durability='none') as store: store.incr('n')\n0"
-        )
+        other.start("for _ in range(150):\n    with kvstore.open(path, durability='none') as store: store.incr('n')\n0")
         compacted = 0
         while store["n"] < 150:
             with contextlib.suppress(StoreBusyError):

@@ -176,9 +176,7 @@ def test_a_name_stands_for_one_type_and_a_type_for_one_name():
     assert through(Point(1, 2)) == Point(1, 2)
 
 
-@pytest.mark.parametrize(
-    "kind", sorted(codec.IMMUTABLE | {list, dict, tuple, set, bytearray, Opaque}, key=repr)
-)
+@pytest.mark.parametrize("kind", sorted(codec.IMMUTABLE | {list, dict, tuple, set, bytearray, Opaque}, key=repr))
 def test_a_type_of_the_model_cannot_be_registered(kind):
     with pytest.raises(ValueError, match="stored as it is"):
         codec.register(kind, "mine", repr, repr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,11 +22,7 @@ def counted(store, call):
     """What one call adds to the counters that are not zero."""
     before = store.stats()
     call()
-    return {
-        name: value
-        for name, value in vars(Counts.__add__(store.stats() - before, Counts())).items()
-        if value
-    }
+    return {name: value for name, value in vars(Counts.__add__(store.stats() - before, Counts())).items() if value}
 
 
 # -- the figures ---------------------------------------------------------------------------------------------------

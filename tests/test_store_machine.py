@@ -132,9 +132,7 @@ class StoreMachine(RuleBasedStateMachine):
         for handle in (self.store, self.other):
             if handle is not None:
                 assert_memory_is_true(handle, self.fresh)
-                assert_books_balance(
-                    handle, has_clock=isinstance(handle._tier._policy._cache, policies.Brief)
-                )
+                assert_books_balance(handle, has_clock=isinstance(handle._tier._policy._cache, policies.Brief))
 
 
 TestStore = StoreMachine.TestCase

@@ -10,17 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.register_assert_rewrite(
-    "tests.mapping_contract", "tests.mapping_writing_contract", "tests.mapping_judge"
-)
+pytest.register_assert_rewrite("tests.mapping_contract", "tests.mapping_writing_contract", "tests.mapping_judge")
 
 import kvstore  # noqa: E402
 from kvstore import StoreBusyError, StoreClosedError, StoreFullError, TransactionError  # noqa: E402
 from tests.mapping_contract import ReadingContract, contents, shared_out  # noqa: E402
 from tests.mapping_judge import Judge, outcome, steps_on  # noqa: E402
 from tests.mapping_writing_contract import SnapshotIterationContract, WritingContract  # noqa: E402
-from tests.processes import another_process  # noqa: E402
-from tests.threads import PATIENCE_SECONDS, at_once, until  # noqa: E402
+from tests.other_process import with_store  # noqa: E402
+from tests.threads import PATIENCE_SECONDS, at_once, switching_often, until  # noqa: E402
 from tests.tiers import assert_books_balance, assert_memory_is_true, in_memory  # noqa: E402
 
 
@@ -155,7 +153,7 @@ AFTER = {
 
 def spaces(store):
     """All records of a store, or of what looks like one, by namespace."""
-    names = [name for name in ("", *store.namespaces())]
+    names = ("", *store.namespaces())
     return {name: dict((store.namespace(name) if name else store).items()) for name in names}
 
 
@@ -493,7 +491,8 @@ def test_transactions_of_many_threads_follow_one_another(store):
         finally:
             done.set()
 
-    at_once(move_all, watch, watch)
+    with switching_often():
+        at_once(move_all, watch, watch)
     assert store["moves"] == 6 * 20
     assert sum(accounts.values()) == 400
 
@@ -628,7 +627,7 @@ def test_run_needs_an_attempt(store):
 
 def test_what_waits_for_another_processs_transaction_gives_up_in_time(store_path, store):
     store["a"] = [1]
-    with another_process(store_path) as other:
+    with with_store(store_path, durability="none") as other:
         other("tx = store.transaction(); tx.__enter__(); tx['a'] = 'theirs'")
         with pytest.raises(StoreBusyError, match="timeout"), store.transaction(timeout=0.01):
             pytest.fail("it began")
@@ -650,17 +649,16 @@ def test_what_waits_for_another_processs_transaction_gives_up_in_time(store_path
 
 
 def test_a_transaction_waits_for_another_threads_no_longer_than_its_timeout(store):
-    with store.transaction() as tx:
+    with ThreadPoolExecutor(1) as pool, store.transaction() as tx:
         tx["a"] = 1
-        with ThreadPoolExecutor(1) as pool:
-            waiting = pool.submit(store.transaction(timeout=0.01).__enter__)
-            assert isinstance(waiting.exception(5), StoreBusyError)
+        waiting = pool.submit(store.run, lambda _: pytest.fail("it began"), attempts=1, timeout=0.01)
+        assert isinstance(waiting.exception(5), StoreBusyError)
     assert dict(store) == {"a": 1}
 
 
 def test_a_transaction_sees_what_another_process_has_made_since(store_path, store):
     store["mine"] = 1
-    with another_process(store_path) as other:
+    with with_store(store_path, durability="none") as other:
         other("store.namespace('theirs').set_many({number: [number] for number in range(300)})")
         other("store['also'] = 2")
         with store.transaction() as tx:
@@ -679,7 +677,7 @@ def test_a_transaction_sees_what_another_process_has_made_since(store_path, stor
 
 def test_the_transaction_of_a_process_that_was_killed_is_gone_and_holds_nobody_up(store_path, store):
     store["a"] = [1]
-    with another_process(store_path) as other:
+    with with_store(store_path, durability="none") as other:
         other("tx = store.transaction(); tx.__enter__(); tx['a'] = 'theirs'; tx.namespace('n')['b'] = 1")
         other.kill()
     with store.transaction(timeout=PATIENCE_SECONDS) as tx:

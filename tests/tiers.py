@@ -16,6 +16,8 @@ def in_memory(store: kvstore.Store) -> Iterator[tuple[str, Any, Any]]:
     store._tier.catch_up()
     for space, front in list(store._tier._fronts.items()):
         for token, entry in list(front.items()):
+            if entry.expires is not None and entry.expires <= store._clock() * 1000:
+                continue
             key = keys.decode(token) if type(token) is bytes else token
             yield space, key, entry.value if entry.hand is None else entry.hand(entry.value)
 

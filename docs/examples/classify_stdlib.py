@@ -157,9 +157,7 @@ def dump_and_load(path: Path) -> bool:
 def main() -> int:
     """Exit code: 0 where the second store is equal to the first."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        "--keep", type=Path, metavar="DIRECTORY", help="leave store and dump there (new or empty)"
-    )
+    parser.add_argument("--keep", type=Path, metavar="DIRECTORY", help="leave store and dump there (new or empty)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N files")
     parser.add_argument("--second-process", type=Path, metavar="STORE", help=argparse.SUPPRESS)
     options = parser.parse_args()

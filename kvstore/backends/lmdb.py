@@ -18,7 +18,7 @@ import lmdb
 from kvstore.backends import lmdb_file
 from kvstore.backends.lmdb_env import Environment, write_new_file
 from kvstore.backends.lmdb_errors import io_error, translate
-from kvstore.backends.lmdb_txn import ReadTxn, SizeLimit, WriteTxn, database_name
+from kvstore.backends.lmdb_txn import META, ReadTxn, SizeLimit, WriteTxn, database_name
 from kvstore.backends.metapages import continue_txn_ids
 from kvstore.backends.protocol import FileUsage, Options, Space
 from kvstore.errors import ReadOnlyError, StoreIOError
@@ -126,7 +126,7 @@ class LmdbBackend:
             txn = self._env.begin_following()
             handles = {space: handle for space in known if (handle := self._env.handles.get(space)) is not None}
             view = ReadTxn(txn, handles, self.identity)
-            unknown = [space for space in spaces or view.databases() if not view.knows(space)]
+            unknown = [space for space in spaces or view.databases() if space != META and not view.knows(space)]
             if not unknown:
                 return view
             view.abort()
@@ -156,9 +156,10 @@ class LmdbBackend:
                     self._look_after_readers(txn.id())
                     return work(WriteTxn(self._env.raw, txn, self._env.handles, self._limit))
                 finally:
+                    # First what needs no call: an interrupt comes when a call returns.
+                    self._env.gate.holder = None
                     if txn is not None:
                         txn.abort()
-                    self._env.gate.holder = None
         except lmdb.Error as error:
             raise translate(error, self.identity) from error
 
@@ -173,9 +174,10 @@ class LmdbBackend:
                     txn = self._begin_write()
                     yield WriteTxn(self._env.raw, txn, self._env.handles, self._limit)
                 finally:
+                    # First what needs no call: an interrupt comes when a call returns.
+                    self._env.gate.holder = None
                     if txn is not None:
                         txn.abort()
-                    self._env.gate.holder = None
         except lmdb.Error as error:
             raise translate(error, self.identity) from error
 
@@ -192,7 +194,8 @@ class LmdbBackend:
     # -- the file ------------------------------------------------------------------------------------------------
 
     def usage(self) -> FileUsage:
-        with self.read() as view:
+        # Counted from the main database alone, which needs no handle of any other.
+        with self.read("") as view:
             used = view.live_pages() * self._env.page_size
             info = self._env.raw.info()
             file_bytes = os.stat(self.identity).st_size

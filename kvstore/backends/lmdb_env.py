@@ -219,7 +219,8 @@ class Environment:
 
     def exchange(self, draft: str) -> None:
         """Put another file in the place of the one that is open, and go on with that. The caller keeps writers and other
-        processes away."""
+        processes away.
+        """
         with self.quiet():
             self._refuse_others()
             self.raw.close()

@@ -37,11 +37,11 @@ _MEANING: Final[dict[str, tuple[type[KvstoreError], str]]] = {
     ),
     "DiskError": (StoreFullError, "the disk is full; free some space and try again"),
     "ReadonlyError": (ReadOnlyError, "the store is read-only here; open it with readonly=False"),
-    "VersionMismatchError": (StoreFormatError, "the file was written by an LMDB of another version"),
-    "InvalidError": (StoreFormatError, "the file is not an LMDB file"),
+    "VersionMismatchError": (StoreFormatError, "the file was written by an LMDB of another version; move its records by a dump"),
+    "InvalidError": (StoreFormatError, "the file is not an LMDB file; choose another path"),
     "IncompatibleError": (
         StoreFormatError,
-        "a name in the file is not the kind of database that kvstore makes",
+        "a name in the file is not the kind of database that kvstore makes; choose another path",
     ),
     "EnvEncryptionError": (StoreFormatError, "the file is encrypted; kvstore reads plain files"),
     "CryptoFailError": (StoreFormatError, "the file is encrypted; kvstore reads plain files"),
@@ -63,7 +63,7 @@ _MEANING: Final[dict[str, tuple[type[KvstoreError], str]]] = {
         StoreBusyError,
         "the store has as many namespaces as it can; use tuple keys instead of more",
     ),
-    "LockError": (StoreBusyError, "another process holds the store's lock file"),
+    "LockError": (StoreBusyError, "another process holds the store's lock file; try again"),
     "MapResizedError": (
         StoreBusyError,
         "another process has enlarged the store; end open iterations and try again",
@@ -74,7 +74,7 @@ _MEANING: Final[dict[str, tuple[type[KvstoreError], str]]] = {
     "BadDbiError": (TransactionError, "a namespace changed under the transaction; start a new one"),
     "BadValsizeError": (
         TransactionError,
-        "a key or value has a size that LMDB does not take (4 GiB and more)",
+        "a value is too large for LMDB, which takes less than 4 GiB; split it",
     ),
     "InvalidParameterError": (StoreIOError, f"LMDB refused the call; {_REOPEN}"),
     "MemoryError": (
@@ -100,14 +100,13 @@ def translate(error: LmdbError, path: str) -> KvstoreError:
     if name in _MEANING:
         kind, advice = _MEANING[name]
         return kind(f"{path}: {advice} ({error})")
-    code = error.code
+    # The binding sets it, but not on an error that is made in Python.
+    code = getattr(error, "code", 0)
     if code in _FULL or (code == errno.EIO and _nearly_full(path)):
         # A disk that fills up in the middle of LMDB's write is a short write, which LMDB reports as EIO.
         return StoreFullError(f"{path}: the disk is full; free some space and try again ({error})")
     if code == errno.EROFS:
-        return ReadOnlyError(
-            f"{path}: the file system is read-only; open the store with readonly=True ({error})"
-        )
+        return ReadOnlyError(f"{path}: the file system is read-only; open the store with readonly=True ({error})")
     if code > 0:
         return io_error(OSError(code, os.strerror(code)), path)
     if "closed" in str(error):
@@ -122,7 +121,7 @@ def io_error(error: OSError, path: str) -> StoreIOError:
 
 
 _ADVICE: Final = {
-    errno.EACCES: "; open it as a user who may read and write it (or with readonly=True), in a folder that lets files be created",
+    errno.EACCES: "; open it as a user who may read and write it (or with readonly=True), in a folder that lets files be made",
     errno.EPERM: "; open it as the user who owns it",
     errno.ENOENT: "; create the folder first",
     errno.EIO: "; the medium failed: check the system's log, and the file with `kvstore verify`",

@@ -26,7 +26,9 @@ def identify(location: str) -> str:
     Raises ``StoreFormatError`` for a symbolic link to nowhere: a store is never created through one.
     """
     if os.path.islink(location) and not os.path.exists(location):
-        raise StoreFormatError(f"{location} is a symbolic link to nowhere; remove it, or open its target by its own name")
+        raise StoreFormatError(
+            f"{location} is a symbolic link to nowhere; remove it, or open its target by its own name"
+        )
     return os.path.realpath(location)
 
 
@@ -51,9 +53,7 @@ def admit(path: str, is_sound: Callable[[str], bool]) -> None:
             raise StoreFormatError(f"{path} is not a regular file; choose another path")
         for companion in (beside(path, "-lock"), beside(path, "-ring")):
             if os.path.islink(companion):
-                raise StoreFormatError(
-                    f"{companion} is a symbolic link; remove it, a store's companions must be files"
-                )
+                raise StoreFormatError(f"{companion} is a symbolic link; remove it, a store's companions must be files")
         geometry = read_geometry(path)
         size = os.stat(path).st_size
     except OSError as error:
@@ -76,9 +76,7 @@ def create(path: str, fill: Callable[[str], None]) -> bool:
     draft = beside(path, f".new-{os.urandom(8).hex()}")
     try:
         try:
-            os.close(
-                os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, MODE)
-            )
+            os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, MODE))
             fill(draft)
             sync_file(draft)
             made = _give_name(draft, path)

@@ -54,9 +54,7 @@ def _remap_privately(path: str, start: int, length: int, offset: int) -> bool:
     )
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        where = libc.mmap(
-            start, length, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | fixed, descriptor, offset
-        )
+        where = libc.mmap(start, length, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | fixed, descriptor, offset)
     finally:
         os.close(descriptor)
     return bool(where == start)

@@ -115,9 +115,7 @@ class ReadTxn:
                 items = cursor.iternext()
                 yield from items if stop is None else itertools.takewhile(lambda item: item[0] < stop, items)
 
-    def scan_keys(
-        self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False
-    ) -> Iterator[bytes]:
+    def scan_keys(self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False) -> Iterator[bytes]:
         with self._cursor(space) as cursor:
             if cursor is None:
                 return
@@ -143,7 +141,8 @@ class ReadTxn:
 
     def _figures(self, space: Space) -> Figures:
         """The tree's figures; of a named one as the main database has them, which needs no handle. Nothing is counted of
-        a space that isn't there."""
+        a space that isn't there.
+        """
         handle = self._handles.get(space)
         if handle is not None:
             stat = self._txn.stat(handle)

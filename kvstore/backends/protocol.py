@@ -62,9 +62,7 @@ class Reading(Protocol):
     ) -> Iterator[tuple[bytes, bytes]]:
         """``(key, record)`` for start <= key < stop, in the order of the keys' bytes."""
 
-    def scan_keys(
-        self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False
-    ) -> Iterator[bytes]:
+    def scan_keys(self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False) -> Iterator[bytes]:
         """As ``scan``, without touching the records."""
 
     def count(self, space: Space) -> int:
@@ -73,10 +71,10 @@ class Reading(Protocol):
     def spaces(self) -> list[Space]:
         """The named spaces that have a key, in order, the default one not among them."""
 
-
     def translating(self) -> AbstractContextManager[Self]:
         """Itself, for a block in which the engine's errors become the library's own. The block of ``Backend.read`` does
-        that already; who lets a view outlive it needs this one."""
+        that already; who lets a view outlive it needs this one.
+        """
 
 
 class Writing(Reading, Protocol):
@@ -117,7 +115,8 @@ class Backend(Protocol):
     @property
     def commits(self) -> tuple[Sequence[int], Sequence[int]]:
         """Cells that tell of commits without a call into the engine: ``commits[0][0]`` and ``commits[1][0]`` are the two
-        newest commit ids, and the next commit, by whatever process, overwrites the older of them."""
+        newest commit ids, and the next commit, by whatever process, overwrites the older of them.
+        """
 
     companion: str
     """The path where processes that share the store keep a file of their own beside it."""
@@ -133,7 +132,8 @@ class Backend(Protocol):
 
     def write(self, work: Callable[[Writing], R]) -> R:
         """Do ``work`` in the write transaction, for the calling thread alone: waits for the one before it, of whatever
-        process, and rolls back at the end unless it was committed."""
+        process, and rolls back at the end unless it was committed.
+        """
 
     def transaction(self) -> AbstractContextManager[Writing]:
         """As ``write``, with the work in a ``with`` block."""
@@ -152,14 +152,16 @@ class Backend(Protocol):
 
     def leave_to_parent(self, *, for_good: bool) -> None:
         """Called in a forked child, before anything else: what is open is the parent's. The next use opens the store
-        anew; ``for_good``, where the parent was inside a transaction, it raises ``TransactionError``."""
+        anew; ``for_good``, where the parent was inside a transaction, it raises ``TransactionError``.
+        """
 
     def backup(self, target: str) -> None:
         """Copy the store as of one commit to a new file, compact and flushed, while others go on reading and writing."""
 
     def compact(self) -> None:
         """Replace the file by a copy without free pages. The caller keeps other processes, and writers, away; reads of
-        this process wait."""
+        this process wait.
+        """
 
     def problems(self) -> list[str]:
         """What is wrong with the file's structure, judged page by page without the engine; writers wait."""

@@ -105,9 +105,7 @@ def shell():
 def filled(store_path):
     """A store with a bit of everything in it, closed."""
     with kvstore.open(store_path) as store:
-        store.set_many(
-            {"a": 1, "name": "Ada", "b/1": [1.5, None], "b/2": b"\x00\xff", 5: "int", ("u", 5): (1,)}
-        )
+        store.set_many({"a": 1, "name": "Ada", "b/1": [1.5, None], "b/2": b"\x00\xff", 5: "int", ("u", 5): (1,)})
     return store_path
 
 

@@ -28,9 +28,7 @@ def test_a_dump_goes_to_standard_output(run, filled):
     assert run("dump", filled, "-").out == whole(filled)
 
 
-@pytest.mark.parametrize(
-    ("name", "read"), [("d", bytes), ("d.gz", gzip.decompress), ("d.jsonl.xz", lzma.decompress)]
-)
+@pytest.mark.parametrize(("name", "read"), [("d", bytes), ("d.gz", gzip.decompress), ("d.jsonl.xz", lzma.decompress)])
 def test_a_dump_goes_to_a_file_compressed_by_its_name(run, filled, tmp_path, name, read):
     assert run("dump", filled, tmp_path / name) == (0, b"", "")
     assert read((tmp_path / name).read_bytes()) == whole(filled)

@@ -139,9 +139,7 @@ def test_closed_standard_streams_never_become_the_store(shell, filled, closed):
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="asks Linux what a file descriptor is")
-@pytest.mark.parametrize(
-    ("closed", "taken"), [("<&-", {0}), (">&-", {1}), ("2>&-", {2}), ("<&- >&- 2>&-", {0, 1, 2})]
-)
+@pytest.mark.parametrize(("closed", "taken"), [("<&-", {0}), (">&-", {1}), ("2>&-", {2}), ("<&- >&- 2>&-", {0, 1, 2})])
 def test_a_closed_standard_stream_is_taken_before_a_store_could_be(shell, tmp_path, closed, taken):
     program = f"""
 import os, pathlib

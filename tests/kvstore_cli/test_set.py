@@ -64,9 +64,7 @@ def test_a_key_may_be_json(run, store_path, key, stored_key):
     assert stored(store_path, stored_key) == 1
 
 
-@pytest.mark.parametrize(
-    "text", ["Ada", "", "{", "NaN", "1 2", "'a'", "1e999", "9" * 5000, '{"$x":1}', "[" * 100_000]
-)
+@pytest.mark.parametrize("text", ["Ada", "", "{", "NaN", "1 2", "'a'", "1e999", "9" * 5000, '{"$x":1}', "[" * 100_000])
 def test_what_is_no_json_is_a_wrong_call_and_makes_no_store(fails, store_path, text):
     assert "--string" in fails("set", store_path, "a", text, code=2)
     assert not store_path.exists()

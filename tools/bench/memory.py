@@ -59,9 +59,7 @@ def memory_row(kind: str) -> Row:
     """One kind of value; the ratio is of the bytes held to ``cache_size``."""
 
     def measure(place: Path) -> Measurement:
-        held = int(
-            child("-X", "tracemalloc", "-m", "bench.memory", kind, str(place / "ours.kv"), bytecode=place)
-        )
+        held = int(child("-X", "tracemalloc", "-m", "bench.memory", kind, str(place / "ours.kv"), bytecode=place))
         return Measurement((held / CACHE_SIZE,), held, CACHE_SIZE, "B")
 
     return Row(f"memory of a full tier, {kind}", "cache_size", Limit(at_least=0.7, at_most=1.1), measure)

@@ -42,9 +42,7 @@ def hit_against_lru(asked: list[str], value: object, place: Path) -> Measurement
     with our_store(place, items) as store:
         store.get_many(items)
         before = store.stats()
-        result = compare(
-            loop("store[key]", asked, store=store), loop("cache[key]", asked, cache=bare), rounds=ROUNDS
-        )
+        result = compare(loop("store[key]", asked, store=store), loop("cache[key]", asked, cache=bare), rounds=ROUNDS)
         if (store.stats() - before).misses:
             raise RuntimeError("a row of hits has measured misses")
     return result
@@ -71,9 +69,7 @@ def hit_row(what: str, value: object, at_most: float) -> Row:
         with our_store(place, items) as store, raw_lmdb(place, items) as environment:
             store.get_many(items)
             before = store.stats()
-            result = compare(
-                loop("store[key]", asked, store=store), lmdb_read(environment, asked), rounds=ROUNDS
-            )
+            result = compare(loop("store[key]", asked, store=store), lmdb_read(environment, asked), rounds=ROUNDS)
             if (store.stats() - before).misses:
                 raise RuntimeError("a row of hits has measured misses")
         return result
@@ -89,9 +85,7 @@ def miss_row(what: str, value: object, at_most: float) -> Row:
         asked = copies(names(1_000))
         with our_store(place, items, cache_size=0) as store, raw_lmdb(place, items) as environment:
             before = store.stats()
-            result = compare(
-                loop("store[key]", asked, store=store), lmdb_read(environment, asked), rounds=ROUNDS
-            )
+            result = compare(loop("store[key]", asked, store=store), lmdb_read(environment, asked), rounds=ROUNDS)
             if (store.stats() - before).hits:
                 raise RuntimeError("a row of misses has measured hits")
         return result

@@ -47,9 +47,7 @@ class Limit:
 
     def holds(self, ratio: float) -> bool:
         """Whether ``ratio`` keeps the limit."""
-        return (self.at_least is None or ratio >= self.at_least) and (
-            self.at_most is None or ratio <= self.at_most
-        )
+        return (self.at_least is None or ratio >= self.at_least) and (self.at_most is None or ratio <= self.at_most)
 
     def __str__(self) -> str:
         if self.at_least is None:

@@ -21,10 +21,7 @@ FEW, MANY = 1_000, 1_000_000
 
 def import_time(modules: str, bytecode: Path) -> Sample:
     """Seconds that an import takes in a fresh interpreter, start-up of the interpreter not included."""
-    code = (
-        "from time import perf_counter\n"
-        f"begin = perf_counter()\nimport {modules}\nprint(perf_counter() - begin)"
-    )
+    code = f"from time import perf_counter\nbegin = perf_counter()\nimport {modules}\nprint(perf_counter() - begin)"
     return lambda: float(child("-c", code, bytecode=bytecode))
 
 
@@ -63,9 +60,7 @@ def counting(place: Path) -> Measurement:
     many, few = filled(place / "many.kv", MANY), filled(place / "few.kv", FEW)
     with closing(kvstore.open(many)) as large, closing(kvstore.open(few)) as small:
         times = range(1_000)
-        return compare(
-            loop("len(store)", times, store=large), loop("len(store)", times, store=small), rounds=61
-        )
+        return compare(loop("len(store)", times, store=large), loop("len(store)", times, store=small), rounds=61)
 
 
 ROWS = (importing, opening, counting)

@@ -53,9 +53,7 @@ def plain(_: bytes, value: object) -> bytes:
 
 
 @contextmanager
-def raw_lmdb(
-    place: Path, items: Mapping[str, object], *, pack: Pack = plain
-) -> Iterator[lmdb.Environment]:
+def raw_lmdb(place: Path, items: Mapping[str, object], *, pack: Pack = plain) -> Iterator[lmdb.Environment]:
     """The peer: py-lmdb, opened and filled as a careful user of it would."""
     path = place / "theirs.mdb"
     with lmdb.open(str(path), subdir=False, map_size=4 * 1024 * MIB, max_spare_txns=8) as environment:

@@ -56,7 +56,5 @@ def _bytes(value: object) -> bytes:
         raise click.ClickException(f"--raw is for str and bytes, and the value is a {type(value).__name__}")
     lines = text.replace("\n", "").replace("\t", "")
     if sys.stdout.isatty() and ("\ufffd" in lines or escape(lines) != lines):
-        raise click.ClickException(
-            "the value has characters that a terminal would obey; send --raw to a file or pipe"
-        )
+        raise click.ClickException("the value has characters that a terminal would obey; send --raw to a file or pipe")
     return data

@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
     except KvstoreError as error:
         terminal.complain(str(error))
         return 1
-    except Exception as error:  # noqa: BLE001  # a traceback would help nobody at a command line
+    except Exception as error:  # a traceback would help nobody at a command line
         terminal.complain(f"unexpected {type(error).__name__}: {error}")
         return 1
     return 0
