@@ -205,9 +205,11 @@ class CachedSpace(WritableSpace):
     def _read_at(self, view: Reading, key: Key, token: Token | None) -> Any:
         """The value as of ``view``, from memory where memory stands at the same commit."""
         entry = None if token is None else self._tier.recall_at(view.id, self._space, token)
-        if entry is not None and (entry.expires is None or entry.expires > self._clock() * 1000):
-            self._hits.append(entry)
-            return _handed_out(entry)
+        if entry is not None:
+            if entry.expires is None or entry.expires > self._clock() * 1000:
+                self._hits.append(entry)
+                return _handed_out(entry)
+            self._tier.expired(entry)
         return self._fetch_by(lambda space, encoded: (view.get(space, encoded), view.id), key, token, MISSING)
 
     # -- where reads and writes go ---------------------------------------------------------------------------

@@ -240,12 +240,23 @@ class Committer:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self.turn() if timeout is None else self.turn_within(timeout):
-            try:
-                self._companion.lock_writing(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            with self._write_lock(None if deadline is None else max(0.0, deadline - time.monotonic())):
                 yield
-            finally:
-                self._companion.writing = False
-                self._companion.unlock_writing()
+
+    @contextlib.contextmanager
+    def turn_unless_another_process_writes(self) -> Iterator[None]:
+        """As ``turn_to_write``: waits for this process's writers, and raises ``StoreBusyError`` where another's is at it."""
+        with self.turn(), self._write_lock(0):
+            yield
+
+    @contextlib.contextmanager
+    def _write_lock(self, timeout: float | None) -> Iterator[None]:
+        try:
+            self._companion.lock_writing(timeout)
+            yield
+        finally:
+            self._companion.writing = False
+            self._companion.unlock_writing()
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:

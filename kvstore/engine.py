@@ -23,14 +23,30 @@ from kvstore.once import Flights
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import NoReturn
-
-    from kvstore.memory import MemoryTier
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
+    from typing import Any, NoReturn, Protocol
+else:
+    Protocol = object
 
 _engines: dict[str, Engine] = {}
 _lock = threading.Lock()
 
 _FORK_SECONDS = 30.0
+
+
+class Tier(Protocol):
+    """The part of a memory tier that what happens to its whole process concerns; see ``MemoryTier``."""
+
+    def held(self) -> AbstractContextManager[Any]: ...
+
+    def catch_up(self) -> None: ...
+
+    def move_to(self, commits: tuple[Sequence[int], Sequence[int]]) -> None: ...
+
+    def start_over_in_child(self) -> None: ...
+
+    def start_over_with(self, commits: tuple[Sequence[int], Sequence[int]]) -> None: ...
 
 
 class Engine:
@@ -43,7 +59,7 @@ class Engine:
         self.backend.tell_who_writes(self.companion.others_write)
         self.committer = Committer(self.backend, self.companion)
         self.flights = Flights()
-        self.tiers: weakref.WeakSet[MemoryTier] = weakref.WeakSet()
+        self.tiers: weakref.WeakSet[Tier] = weakref.WeakSet()
         self.handles = 0
         self._torn = False
 
@@ -96,7 +112,7 @@ class Engine:
 
     def compact(self) -> None:
         """Rewrite the file without free pages, in the place of the old one; see ``Store.compact``."""
-        with self.committer.turn_to_write(0), self.companion.alone(), contextlib.ExitStack() as stack:
+        with self.committer.turn_unless_another_process_writes(), self.companion.alone(), contextlib.ExitStack() as stack:
             for tier in self.tiers:
                 stack.enter_context(tier.held())
                 tier.catch_up()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import threading
 from collections import Counter
@@ -117,9 +116,7 @@ def test_one_of_many_swaps_wins(space):
 def test_every_modification_is_of_the_value_before_it(space):
     space["log"] = []
     threads_of(
-        lambda number: [
-            space.modify("log", lambda log, step=step: [*log, (number, step)]) for step in range(15)
-        ],
+        lambda number: [space.modify("log", lambda log, step=step: [*log, (number, step)]) for step in range(15)],
         6,
     )
     log = space["log"]
@@ -184,9 +181,7 @@ def test_a_factory_runs_once_however_many_ask(space):
         calls[key] += 1
         return [key]
 
-    given = threads_of(
-        lambda _: [space.get_or_set(key, lambda key=key: make(key)) for key in range(TIMES)], 8
-    )
+    given = threads_of(lambda _: [space.get_or_set(key, lambda key=key: make(key)) for key in range(TIMES)], 8)
     assert given == [[[key] for key in range(TIMES)]] * 8
     assert calls == dict.fromkeys(range(TIMES), 1)
 

@@ -178,7 +178,10 @@ def test_a_file_without_permission_says_who_may(filled):
         "try:\n    kvstore.open(sys.argv[1])\nexcept kvstore.StoreIOError as error:\n    print(error.errno, error)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(filled), *filter(None, sys.path)], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, str(filled), *filter(None, sys.path)],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.stdout.startswith(f"{errno.EACCES} "), done.stderr
     assert "open it as a user who may" in done.stdout

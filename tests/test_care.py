@@ -140,7 +140,7 @@ def test_it_is_of_one_moment_whatever_is_written_meanwhile(store, tmp_path):
         for number in itertools.count(1):
             if done.is_set():
                 return
-            store.set_many({name: number for name in names_})
+            store.set_many(dict.fromkeys(names_, number))
             store.namespace("n")["number"] = number
             store[("large", number % 7)] = bytes(20_000)
 

@@ -19,8 +19,7 @@ from kvstore.backends import OWN_SPACE
 from kvstore.coherence import RING_BYTES, NoChanges, Ring
 from kvstore.companion import Companion
 from kvstore.memory import MemoryTier
-from tests.other_process import with_plain_lmdb
-from tests.processes import another_process
+from tests.other_process import with_plain_lmdb, with_store
 from tests.threads import PATIENCE_SECONDS
 
 STORE = (7, 11)
@@ -411,7 +410,7 @@ def store(store_path):
 
 @pytest.fixture
 def other(store_path, store):
-    with another_process(store_path) as other:
+    with with_store(store_path, durability="none") as other:
         yield other
 
 
@@ -498,10 +497,11 @@ PLACES = ["before the ring", "between ring and commit", "between commit and ring
 @contextlib.contextmanager
 def killed_at(where, store_path, code):
     """Let a process do something and die at that place of its commit; for the block it is a zombie."""
-    with another_process(store_path) as victim:
-        victim(KILLED, where=where)
-        victim.start(code)
-        os.waitid(os.P_PID, victim._child.pid, os.WEXITED | os.WNOWAIT)
+    with with_store(store_path, durability="none") as victim:
+        victim(f"where = {where!r}")
+        victim(KILLED)
+        victim.tell(code)
+        os.waitid(os.P_PID, victim._process.pid, os.WEXITED | os.WNOWAIT)
         yield
 
 
@@ -516,7 +516,7 @@ def test_a_writer_that_is_killed_leaves_nothing_stale(store_path, store, where, 
             case "the reader":
                 store[7] = "next"
             case "another process":
-                with another_process(store_path) as other:
+                with with_store(store_path, durability="none") as other:
                     other("store[7] = 'next'")
             case "a program without our code":
                 with with_plain_lmdb(store_path) as foreign:
@@ -589,22 +589,22 @@ def test_whatever_is_done_to_the_ring_under_way_nothing_is_stale(store_path, sto
     harm(ring)
     expected[5] = "before"
     assert_true(store, expected)
-    with another_process(store_path) as later:
+    with with_store(store_path, durability="none") as later:
         for number in range(6, 26):
             match number % 4:
                 case 0:
                     store[number] = "own"
                 case 1:
-                    other("store[number] = 'other'", number=number)
+                    other(f"store[{number}] = 'other'")
                 case 2:
-                    later("store[number] = 'later'", number=number)
+                    later(f"store[{number}] = 'later'")
                 case 3:
-                    later("with store.transaction() as tx: tx[number] = 'transaction'", number=number)
+                    later(f"with store.transaction() as tx: tx[{number}] = 'transaction'")
             expected[number] = ("own", "other", "later", "transaction")[number % 4]
-            for read in (store.get, lambda key: other("store.get(key)", key=key)):
+            for read in (store.get, lambda key: other(f"store.get({key})")):
                 assert read(number) == expected[number]
                 assert read(number - 1) == expected[number - 1]
-            assert later("store.get(key)", key=number) == expected[number]
+            assert later(f"store.get({number})") == expected[number]
     assert_true(store, expected)
 
 
@@ -612,7 +612,7 @@ def test_whatever_is_done_to_the_ring_under_way_nothing_is_stale(store_path, sto
 def test_whatever_is_done_to_the_ring_between_two_uses_it_is_mended(store_path, harm):
     kvstore.open(store_path).close()
     harm(store_path.with_name("store.kv-ring"))
-    with kvstore.open(store_path, durability="none") as store, another_process(store_path) as other:
+    with kvstore.open(store_path, durability="none") as store, with_store(store_path, durability="none") as other:
         store.set_many((number, number) for number in range(10))
         assert dropped(store, lambda: other("store[5] = 'new'")) == 1
         assert store[5] == "new"
@@ -623,7 +623,7 @@ def test_a_copied_store_does_not_believe_the_ring_that_was_copied_with_it(store_
     store[5] = "the original's"
     for suffix in ("", "-ring"):
         shutil.copy(f"{store_path}{suffix}", f"{copy}{suffix}")
-    with kvstore.open(copy, durability="none") as copied, another_process(copy) as other:
+    with kvstore.open(copy, durability="none") as copied, with_store(copy, durability="none") as other:
         assert copied[5] == "the original's"
         store[5] = "still the original's"
         other("store[5] = 'the copy\\'s'")

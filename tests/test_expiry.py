@@ -56,9 +56,7 @@ def index_of(store):
     """The entries of the expiry index: when, namespace and key."""
     with store._engine.backend.read() as view:
         entries = view.scan(expiry.INDEX, b"", None)
-        return [
-            (int.from_bytes(when[:8], "big") / 1000 - START, *what.split(b"\0", 1)) for when, what in entries
-        ]
+        return [(int.from_bytes(when[:8], "big") / 1000 - START, *what.split(b"\0", 1)) for when, what in entries]
 
 
 def stored(space):

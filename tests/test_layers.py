@@ -20,7 +20,7 @@ LAYERS = (
     ("memoize*",),
     ("aio*",),
     ("store*",),
-    ("transaction*",),
+    ("transaction*", "verify"),
     ("cached*",),
     ("writing*",),
     ("reading*",),
@@ -29,6 +29,8 @@ LAYERS = (
     ("memory*",),
     ("engine*",),
     ("commit*",),
+    ("once",),
+    ("companion",),
     ("expiry*",),
     ("coherence*",),
     ("backends", "backends.*"),
@@ -41,6 +43,7 @@ LAYERS = (
     ("keys*",),
     ("stats*",),
     ("frozen",),
+    ("missing",),
     ("errors",),
 )
 
@@ -49,7 +52,7 @@ HOMES = {
     "cachetools": ("memory*",),
     "lmdb": ("backends.lmdb*",),
     "msgpack": ("codec",),
-    "xxhash": ("record", "expiry"),
+    "xxhash": ("record", "expiry", "coherence", "companion"),
 }
 
 # Known to every type checker, and imported for it alone.

@@ -101,7 +101,7 @@ def test_a_namespace_keeps_its_store_open(store_path):
     gc.collect()
     space["a"] = [1]
     assert space["a"] == [1]
-    assert pickle.loads(pickle.dumps(space))["a"] == [1]  # noqa: S301  # our own
+    assert pickle.loads(pickle.dumps(space))["a"] == [1]  # our own
 
 
 def test_it_closes_with_its_store(store):
@@ -197,9 +197,7 @@ def test_each_has_a_line_and_the_store_the_total(store):
     stats = store.stats() - before
     assert stats.namespaces[""] == Counts(hits=1, misses=1, absent=1)
     assert stats.namespaces["n"].replaced(insertions=0, invalidations=0) == Counts(hits=3, misses=1, absent=1)
-    assert sum(stats.namespaces.values(), start=Counts()) == Counts(
-        *(getattr(stats, name) for name in Counts._fields)
-    )
+    assert sum(stats.namespaces.values(), start=Counts()) == Counts(*(getattr(stats, name) for name in Counts._fields))
     assert space.stats() - before.namespaces["n"] == stats.namespaces["n"]
     assert (stats.lookups, stats.hits, stats.hit_rate) == (6, 4, 4 / 6)
 
@@ -226,7 +224,7 @@ def test_scanning_counts_nothing(store):
     space = store.namespace("n")
     space.set_many({"a": 1, "b": [2]})
     before = store.stats()
-    list(space.items()), len(space), "a" in space, list(space.scan()), list(store.export_records())  # noqa: B018
+    list(space.items()), len(space), "a" in space, list(space.scan()), list(store.export_records())
     assert store.stats() == before
 
 

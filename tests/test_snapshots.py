@@ -113,8 +113,9 @@ def test_iterators_of_a_snapshot_stand_side_by_side(store, many):
         assert list(zip(snapshot, reversed(snapshot), snapshot.values(), strict=True)) == [
             (number, many - 1 - number, [number]) for number in range(many)
         ]
-        assert list(snapshot.scan_keys(start=2, stop=400, reverse=True, limit=300)) == (
-            list(range(2, min(many, 400)))[::-1][:300]
+        assert (
+            list(snapshot.scan_keys(start=2, stop=400, reverse=True, limit=300))
+            == (list(range(2, min(many, 400)))[::-1][:300])
         )
 
 

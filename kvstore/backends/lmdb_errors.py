@@ -37,7 +37,10 @@ _MEANING: Final[dict[str, tuple[type[KvstoreError], str]]] = {
     ),
     "DiskError": (StoreFullError, "the disk is full; free some space and try again"),
     "ReadonlyError": (ReadOnlyError, "the store is read-only here; open it with readonly=False"),
-    "VersionMismatchError": (StoreFormatError, "the file was written by an LMDB of another version; move its records by a dump"),
+    "VersionMismatchError": (
+        StoreFormatError,
+        "the file was written by an LMDB of another version; move its records by a dump",
+    ),
     "InvalidError": (StoreFormatError, "the file is not an LMDB file; choose another path"),
     "IncompatibleError": (
         StoreFormatError,
