@@ -92,6 +92,15 @@ class CachedFace(Writable):
         except FileNeededError:
             return await self._threads.run(lambda: self._space.get(key, default))
 
+    async def set(self, key: Key, value: Any, *, ttl: float | None = None) -> None:
+        """Store the value, over whatever is there. ``ttl``: seconds until the record ends; None for never."""
+        posted: Any = self._near.set(key, value, ttl=ttl)
+        try:
+            await posted.future
+        except asyncio.CancelledError:
+            self._posts.take_back(posted)
+            raise
+
     async def expire(self) -> int:
         """Purge the records, in all namespaces, whose time is over; how many there were."""
         refuse_own_transaction(self._engine.committer)

@@ -97,7 +97,8 @@ class Committer:
         if self._courier is None:
             self._start_courier()
         self._posted.append(write)
-        self._call_courier()
+        if self._call.locked():
+            self._call_courier()
 
     def withdraw(self, write: Write) -> bool:
         """Take back what was posted; whether that was in time. Otherwise it is being committed, or is done."""

@@ -38,7 +38,11 @@ class Write:
     for all the writes of a batch that have the same one. It must neither block nor raise.
     """
 
-    __slots__ = ("_settled", "apply", "done", "error", "on_done", "purge", "result", "tier", "timeout")
+    on_done = None
+    result: Any = None
+    error: BaseException | None = None
+    done = False
+    _settled: threading.Lock | None = None
 
     def __init__(
         self,
@@ -52,11 +56,8 @@ class Write:
         self.tier = tier
         self.purge = purge
         self.timeout = timeout
-        self.on_done = on_done
-        self.result: Any = None
-        self.error: BaseException | None = None
-        self.done = False
-        self._settled: threading.Lock | None = None
+        if on_done is not None:
+            self.on_done = on_done
 
     def finish(self, error: BaseException | None = None) -> None:
         """Settle the outcome, once."""

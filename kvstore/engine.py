@@ -112,10 +112,8 @@ class Engine:
 
     def compact(self) -> None:
         """Rewrite the file without free pages, in the place of the old one; see ``Store.compact``."""
-        with self.committer.turn_unless_another_process_writes(), self.companion.alone(), contextlib.ExitStack() as stack:
-            for tier in self.tiers:
-                stack.enter_context(tier.held())
-                tier.catch_up()
+        with self.committer.turn_unless_another_process_writes(), self.companion.alone():
+            # No tier is held meanwhile: a reader may wait for one in the middle of a read, and reads are waited for.
             self.backend.compact()
             self.companion.follow(self.backend.inode())
             for tier in self.tiers:

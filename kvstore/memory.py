@@ -283,12 +283,15 @@ class MemoryTier:
         return self._lock
 
     def move_to(self, commits: tuple[Sequence[int], Sequence[int]]) -> None:
-        """The same records are in another file now, whose commits are told by these cells. The caller holds the tier,
-        and has let nobody commit since it caught up.
+        """The same records are in another file now, whose commits are told by these cells; nobody has committed to either
+        since the one took the other's place.
         """
-        self._commits = commits
-        if self.capacity:
-            self._stand_at(max(commits[0][0], commits[1][0]))
+        with self._lock:
+            # By the old file's cells, which tell for ever of its last commit.
+            self._catch_up()
+            self._commits = commits
+            if self.capacity:
+                self._stand_at(max(commits[0][0], commits[1][0]))
 
     def start_over_in_child(self) -> None:
         """In a forked child: what is known stays, a lock that is this process's own replaces the parent's."""
@@ -299,7 +302,8 @@ class MemoryTier:
         with self._lock:
             self._drain()
             self._drop_everything()
-            self.move_to(commits)
+            self._commits = commits
+            self._catch_up()
 
     def close(self) -> None:
         """Let go of everything, for good."""

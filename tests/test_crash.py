@@ -135,8 +135,8 @@ for line in itertools.count(0, step):
     status = in_a_fork(lambda: killed_at(line))
     assert status in (0, signal.SIGKILL), status
     assert in_a_fork(open_what_is_there) == 0, line
-    os.unlink(path)
-    os.unlink(path + "-lock")
+    for made in (path, path + "-lock", path + "-ring"):
+        os.unlink(made)
     if status == 0:
         break
 print(line)

@@ -255,8 +255,10 @@ class LmdbBackend:
                     os.close(descriptor)
                 self._env.exchange(draft)
             finally:
-                with contextlib.suppress(FileNotFoundError):
+                try:  # noqa: SIM105  # the call comes first: an interrupt could come in making a suppress()
                     os.unlink(draft)
+                except FileNotFoundError:
+                    pass
 
     def problems(self) -> list[str]:
         with self._translating(), self.transaction() if not self.readonly else contextlib.nullcontext():

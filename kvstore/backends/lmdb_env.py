@@ -117,7 +117,7 @@ class Environment:
         with self.gate.lock:
             if self.begin == self._refuse_closed:
                 return
-            opened = self.begin not in (self._begin_in_child, self._refuse_torn)
+            opened = self.begin not in (self._begin_anew, self._refuse_torn)
             self.begin = self._refuse_closed
             if not opened:
                 return
@@ -162,7 +162,7 @@ class Environment:
         self._pausing = threading.RLock()
         self.gate = WriteGate(self.path)
         self.handles = {}
-        self.begin = self._begin_in_child if parted else self._refuse_torn
+        self.begin = self._begin_anew if parted else self._refuse_torn
 
     def _refuse_torn(self, **_: object) -> Any:
         raise TransactionError(
@@ -170,9 +170,9 @@ class Environment:
             "or open the store after forking"
         )
 
-    def _begin_in_child(self, **how: Any) -> Any:
+    def _begin_anew(self, **how: Any) -> Any:
         with self._pausing:
-            if self.begin == self._begin_in_child:
+            if self.begin == self._begin_anew:
                 self.raw.close()
                 self._open()
             return self.begin(**how)
@@ -223,6 +223,8 @@ class Environment:
         """
         with self.quiet():
             self._refuse_others()
+            # Should an interrupt come, whoever begins next opens what is at the path then.
+            self.begin = self._begin_anew
             self.raw.close()
             try:
                 os.rename(draft, self.path)
