@@ -19,7 +19,7 @@ from collections.abc import Collection, Iterator
 from kvstore.backends import Backend, Writing
 from kvstore.commit_write import Tier, Write, settle
 from kvstore.companion import Companion
-from kvstore.errors import StoreBusyError, TransactionError
+from kvstore.errors import RoomPendingError, StoreBusyError, StoreFullError, TransactionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ _LOOK_SECONDS: Final = 0.05
 """How often a thread that waits for others to commit its write looks whether anybody does."""
 _LINGER_SECONDS: Final = 0.002
 _LINGER_STEP_SECONDS: Final = 0.00005
+
+_COMMITS_UNTIL_FREE: Final = 2
 
 
 class Committer:
@@ -167,7 +169,7 @@ class Committer:
             self._company = max(len(batch), self._company * 15 // 16)
             try:
                 if self._lock_writing(batch):
-                    self._backend.write(lambda txn: self._commit(txn, batch, commits))
+                    self._commit_batch(batch, commits)
             finally:
                 self._companion.writing = False
                 self._companion.unlock_writing()
@@ -211,6 +213,39 @@ class Committer:
                 break
         return bool(batch)
 
+    def _commit_batch(self, batch: list[Write], commits: list[int]) -> None:
+        try:
+            self._backend.write(lambda txn: self._commit(txn, batch, commits))
+        except RoomPendingError:
+            self._free_pending_pages()
+            try:
+                self._backend.write(lambda txn: self._commit(txn, batch, commits))
+            except RoomPendingError as error:
+                raise StoreFullError(str(error)) from error
+        # Those for whom there was no room beside the others, one after another.
+        for write in [write for write in batch if isinstance(write.error, RoomPendingError) and not write.done]:
+            write.error = None
+            try:
+                self._commit_batch([write], commits)
+            except Exception as error:
+                write.finish(error)
+
+    def _free_pending_pages(self) -> None:
+        """Let two commits pass, after which a transaction may use what the last one has freed."""
+        for _ in range(_COMMITS_UNTIL_FREE):
+            with contextlib.suppress(StoreFullError):
+                self._backend.write(self._commit_nothing)
+
+    def _commit_nothing(self, txn: Writing) -> None:
+        txn.touch()
+        self._companion.publish(txn.id, {})
+        try:
+            txn.commit()
+        except BaseException:
+            self._companion.retract(txn.id)
+            raise
+        self._companion.confirm(txn.id)
+
     def _commit(self, txn: Writing, batch: list[Write], commits: list[int]) -> None:
         if len(batch) == 1:
             batch[0].result = batch[0].apply(txn)
@@ -228,10 +263,16 @@ class Committer:
     @contextlib.contextmanager
     def transaction(self, tier: Tier, timeout: float | None = None) -> Iterator[Writing]:
         """A transaction of the caller's own, in his thread: commits at the end of the block, rolls back on an exception."""
-        with self.turn_to_write(timeout), self._backend.transaction() as txn:
-            yield txn
-            txn.check_size()
-            self._write_through(txn, {tier}, [])
+        with self.turn_to_write(timeout):
+            try:
+                with self._backend.transaction() as txn:
+                    yield txn
+                    txn.check_size()
+                    self._write_through(txn, {tier}, [])
+            except RoomPendingError:
+                # Too late for this one, and in time for the next.
+                self._free_pending_pages()
+                raise
 
     @contextlib.contextmanager
     def turn_to_write(self, timeout: float | None) -> Iterator[None]:
@@ -335,5 +376,7 @@ def _run_alone(write: Write, txn: Writing) -> None:
         with txn.nested() as child:
             write.result = write.apply(child)
             child.check_size()
+    except RoomPendingError as error:
+        write.error = error
     except Exception as error:
         write.finish(error)

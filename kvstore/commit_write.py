@@ -38,7 +38,7 @@ class Write:
     for all the writes of a batch that have the same one. It must neither block nor raise.
     """
 
-    on_done = None
+    on_done: Callable[..., object] | None = None
     result: Any = None
     error: BaseException | None = None
     done = False
@@ -50,7 +50,7 @@ class Write:
         tier: Tier,
         purge: Callable[[Writing], object] | None = None,
         timeout: float | None = None,
-        on_done: Callable[[Sequence[Any]], None] | None = None,
+        on_done: Callable[..., object] | None = None,
     ) -> None:
         self.apply = apply
         self.tier = tier
@@ -82,7 +82,7 @@ class Write:
 
 def settle(writes: Sequence[Write], error: Exception | None = None) -> None:
     """Settle the outcome of all, and tell whoever asked to be told, each once."""
-    told: dict[Callable[[Sequence[Any]], None], list[Write]] = {}
+    told: dict[Callable[..., object], list[Write]] = {}
     for write in writes:
         write.finish(error)
         on_done = write.on_done

@@ -75,6 +75,10 @@ class StoreFullError(KvstoreError):
     """The store has reached ``max_size``, or the disk is full. Nothing is lost; reads and deletes work."""
 
 
+class RoomPendingError(StoreFullError):
+    """The store is full by its file's pages: of those, some may be free, but only for the transaction after the next."""
+
+
 class TransactionError(KvstoreError):
     """A transaction or snapshot is used after its end, inside another one, or in another thread."""
 

@@ -12,7 +12,7 @@ from kvstore import expiry, keys
 from kvstore.backends import OWN_SPACE, Durability, Options, Writing
 from kvstore.cached import CachedSpace, Handle
 from kvstore.engine import Engine
-from kvstore.errors import InvalidKeyTypeError, InvalidKeyValueError, KvstoreError, StoreBusyError
+from kvstore.errors import InvalidKeyTypeError, InvalidKeyValueError, KvstoreError, RoomPendingError, StoreBusyError
 from kvstore.memory import MemoryTier
 from kvstore.stats import Counts, Stats
 
@@ -120,14 +120,15 @@ class Store(CachedSpace):
     def run(self, function: Callable[[Transaction], R], *, attempts: int = 3, timeout: float | None = None) -> R:
         """``function(transaction)`` inside a transaction, and its result, once that is durable.
 
-        Where the transaction can't begin or commit because another process holds what is needed (``StoreBusyError``), it
-        is tried again, ``attempts`` times in all, so the function must do nothing but use the transaction.
+        Where the transaction can't begin or commit because another process holds what is needed
+        (``StoreBusyError``), or because the pages that it needs are only just being freed, it is tried again,
+        ``attempts`` times in all, so the function must do nothing but use the transaction.
         """
         for attempt in range(1, attempts + 1):
             try:
                 with self.transaction(timeout=timeout) as transaction:
                     return function(transaction)
-            except StoreBusyError:
+            except (StoreBusyError, RoomPendingError):
                 if attempt == attempts:
                     raise
         raise ValueError(f"attempts must be at least 1, not {attempts}")

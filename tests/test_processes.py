@@ -414,7 +414,7 @@ def test_a_factory_that_raises_makes_room_for_another_process(store, other, tmp_
     other.tell("store.get_or_set('key', fail)")
     until(here.exists)
     assert store.get_or_set("key", lambda: "mine") == "mine"
-    with pytest.raises(RuntimeError, match="ZeroDivisionError.*theirs"):
+    with pytest.raises(RuntimeError, match=r"ZeroDivisionError.*theirs"):
         other.answer()
     assert other("store['key']") == "mine"
 
@@ -510,7 +510,7 @@ def test_a_larger_map_is_followed_by_many_threads_at_once(store_path, monkeypatc
 def test_only_one_process_at_a_time_may_compact_and_only_alone(store, other):
     with pytest.raises(StoreBusyError, match="another process"):
         store.compact()
-    with pytest.raises(RuntimeError, match="StoreBusyError.*another process"):
+    with pytest.raises(RuntimeError, match=r"StoreBusyError.*another process"):
         other("store.compact()")
     at_once(*[lambda: pytest.raises(StoreBusyError, store.compact)] * 2)
     store["a"] = 1

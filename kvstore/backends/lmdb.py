@@ -161,7 +161,7 @@ class LmdbBackend:
                     if txn is not None:
                         txn.abort()
         except lmdb.Error as error:
-            raise translate(error, self.identity) from error
+            raise self._limit.translated(error) from error
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[WriteTxn]:
@@ -179,7 +179,7 @@ class LmdbBackend:
                     if txn is not None:
                         txn.abort()
         except lmdb.Error as error:
-            raise translate(error, self.identity) from error
+            raise self._limit.translated(error) from error
 
     def _begin_write(self) -> Any:
         if self.readonly:

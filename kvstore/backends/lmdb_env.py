@@ -72,7 +72,8 @@ class Environment:
         try:
             self.raw = lmdb.open(
                 self.path,
-                map_size=max(limit, 2 * size if options.max_size is None else size),
+                # A file that is larger than its limit by now needs room to be emptied in.
+                map_size=max(limit, 2 * size if options.max_size is None else size + limit // 16),
                 subdir=False,
                 readonly=options.readonly,
                 create=False,

@@ -12,6 +12,7 @@ import os
 from kvstore.errors import (
     KvstoreError,
     ReadOnlyError,
+    RoomPendingError,
     StoreBusyError,
     StoreClosedError,
     StoreCorruptError,
@@ -32,7 +33,7 @@ _REOPEN: Final = "close every handle of the store in this process, and open it a
 
 _MEANING: Final[dict[str, tuple[type[KvstoreError], str]]] = {
     "MapFullError": (
-        StoreFullError,
+        RoomPendingError,
         "the store is at its size limit; delete something, or open it with a larger max_size",
     ),
     "DiskError": (StoreFullError, "the disk is full; free some space and try again"),

@@ -18,7 +18,7 @@ import lmdb
 
 from kvstore.backends.lmdb_errors import translate
 from kvstore.backends.protocol import OWN_SPACE, Space
-from kvstore.errors import StoreFormatError, StoreFullError, TransactionError
+from kvstore.errors import KvstoreError, RoomPendingError, StoreFormatError, StoreFullError, TransactionError
 from kvstore.frozen import Frozen
 
 TYPE_CHECKING = False
@@ -179,6 +179,14 @@ class SizeLimit(Frozen):
     path: str
     max_size: int | None
 
+    def translated(self, error: lmdb.Error) -> KvstoreError:
+        """As ``translate``, with the limit where that is what was met."""
+        if isinstance(error, lmdb.MapFullError) and self.max_size is not None:
+            return RoomPendingError(
+                f"{self.path}: the file has reached max_size={self.max_size}; delete something, or raise max_size ({error})"
+            )
+        return translate(error, self.path)
+
     def check(self, used: int, page_size: int) -> None:
         """Raise ``StoreFullError`` where that many bytes in use are too many."""
         if self.max_size is None:
@@ -271,7 +279,7 @@ class WriteTxn(ReadTxn):
                 child.id = self.id
                 yield child
         except lmdb.Error as error:
-            raise translate(error, self._path) from error
+            raise self._limit.translated(error) from error
         self._handles.update(child._handles)
         self._grew |= child._grew
         for space in child._whole:
@@ -295,6 +303,10 @@ class WriteTxn(ReadTxn):
         self._whole.add(space)
         self.changed = {change: note for change, note in self.changed.items() if change[0] != space}
         self.changed[space, b""] = None
+
+    def touch(self) -> None:
+        meta = self._handle(META)
+        self._txn.put(_FORMAT_KEY, self._txn.get(_FORMAT_KEY, db=meta), db=meta)
 
     def check_size(self) -> None:
         if self._grew and self._limit.max_size is not None:

@@ -99,6 +99,9 @@ class Writing(Reading, Protocol):
     def commit(self) -> None:
         """Make it durable, as far as the store's durability goes. Nothing may be called afterwards."""
 
+    def touch(self) -> None:
+        """Have something to commit though nothing is changed."""
+
     def check_size(self) -> None:
         """Raise ``StoreFullError`` where what was written so far takes the store over its ``max_size``."""
 
