@@ -25,9 +25,9 @@ _NAMED: Final[dict[str, type[cachetools.Cache[Any, Any]]]] = {
 }
 
 _BOOKKEEPING: Final[tuple[tuple[type, int], ...]] = (
-    (cachetools.LFUCache, 540),
-    (cachetools.RRCache, 420),
-    (cachetools.Cache, 460),
+    (cachetools.LFUCache, 395),
+    (cachetools.RRCache, 345),
+    (cachetools.Cache, 365),
 )
 """Bytes that one entry costs beside its key and value: the ``Entry``, its place in the tier's dict and in the
 policy's. Python's tables double, so the true figure lies between half of this one and a tenth above it: set so that

@@ -15,16 +15,25 @@ import lmdb
 
 from kvstore.backends import lmdb_file
 from kvstore.backends.lmdb_errors import translate
-from kvstore.backends.lmdb_txn import META, Handles, WriteGate, check_format, database_name, format_of, write_format
+from kvstore.backends.lmdb_txn import (
+    MAX_SPACES,
+    META,
+    Handles,
+    ReadTxn,
+    WriteGate,
+    check_format,
+    database_name,
+    format_of,
+    write_format,
+)
 from kvstore.backends.metapages import CommitCells
-from kvstore.backends.protocol import Options, Space
+from kvstore.backends.protocol import OWN_SPACE, Options, Space
 from kvstore.errors import StoreBusyError, StoreClosedError, TransactionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-MAX_SPACES: Final = 250
 _MAX_READERS: Final = 1022
 _SPARE_TRANSACTIONS: Final = 64
 _SYNC: Final[dict[str, dict[str, bool]]] = {
@@ -79,7 +88,7 @@ class Environment:
                 create=False,
                 mode=lmdb_file.MODE,
                 max_readers=_MAX_READERS,
-                max_dbs=MAX_SPACES + 2,
+                max_dbs=MAX_SPACES + 4,
                 max_spare_txns=_SPARE_TRANSACTIONS,
                 **_SYNC[options.durability],
             )
@@ -94,7 +103,6 @@ class Environment:
     def _adopt(self) -> None:
         """Check that the file is ours, and open the handles that are always there."""
         try:
-            self.begin = self.raw.begin
             self.page_size: int = self.raw.stat()["psize"]
             self.raw.reader_check()
             self.handles.clear()
@@ -110,6 +118,8 @@ class Environment:
             with self.raw.begin() as txn:
                 as_documented = before <= txn.id() <= self._cells.newest()
             self.commits = self._cells.cells if as_documented else (_AskedCells(self.raw),) * 2
+            # Last: whoever is interrupted before leaves it to the next one to open.
+            self.begin = self.raw.begin
         except lmdb.Error as error:
             raise translate(error, self.path) from error
 
@@ -232,6 +242,15 @@ class Environment:
                 lmdb_file.sync_folder(os.path.dirname(self.path))
             finally:
                 self._open()
+            self._forget_empty_names()
+
+    def _forget_empty_names(self) -> None:
+        """Remove the names of dropped namespaces. A handle must not be in use then, so it is done while all is quiet."""
+        with self.raw.begin(write=True) as txn:
+            view = ReadTxn(txn, dict(self.handles), self.path)
+            for space in view.databases():
+                if not space.startswith(OWN_SPACE) and not view.count(space):
+                    txn.drop(self.raw.open_db(database_name(space), txn=txn), delete=True)
 
     def _refuse_others(self) -> None:
         """Raise where the reader table knows of another process: one whose companion file was deleted under it."""

@@ -30,6 +30,7 @@ META: Final = OWN_SPACE + "meta"
 _FORMAT_KEY: Final = b"format"
 _NAMES_START: Final = b"\x10"
 _NAMESPACE: Final = b"ns:"
+MAX_SPACES: Final = 250
 _HEADROOM_PAGES: Final = 16
 _MOST_CHANGES: Final = 100_000
 
@@ -320,6 +321,13 @@ class WriteTxn(ReadTxn):
         return handle
 
     def _create(self, space: Space) -> Any:
+        if not space.startswith(OWN_SPACE) and self._txn.get(database_name(space)) is None:
+            names = sum(1 for name in self._names() if name.startswith(_NAMESPACE))
+            if names >= MAX_SPACES:
+                raise StoreFullError(
+                    f"{self._path}: the store has {names} namespaces, as many as it can; use tuple keys instead of more, "
+                    "or compact() it where some were dropped"
+                )
         handle = self._handles[space] = self._env.open_db(database_name(space), txn=self._txn)
         return handle
 
