@@ -13,9 +13,10 @@ the commit id, agrees. Layout, in the machine's own byte order::
     64     1024 slots   the entry of commit N stands in slot N mod 1024: commit, state, offset, length, checksum (XXH3-64)
     ...    1 MiB        entries: for each change u16 length of the space, u16 length of the key, space, key
 
-A *tenure* is one holding of the write lock: whoever gets the lock adds one to the number. ``state`` is 0 when the commit is
-confirmed, until then its writer's tenure. An unconfirmed entry counts only while that tenure lasts: a writer that died between
-publishing and committing has left its keys under an id that a program without this log may give to another commit.
+A *tenure* is one holding of the write lock: whoever gets the lock adds one to the number. ``state`` is 0 when the
+commit is confirmed (and the checksum inverted), until then its writer's tenure. An unconfirmed entry counts only while
+that tenure lasts: a writer that died between publishing and committing has left its keys under an id that a program
+without this log may give to another commit.
 """
 
 from __future__ import annotations
@@ -50,6 +51,7 @@ _MOST_BYTES: Final = _DATA_BYTES // 4
 _MOST_CHANGES: Final = _MOST_BYTES // 32
 _EVERYTHING: Final = (1 << 64) - 1
 _CONFIRMED: Final = 0
+_CONFIRMED_MARK: Final = (1 << 64) - 1
 
 
 class Changes(Protocol):
@@ -142,7 +144,7 @@ class Ring:
         self._file.write(_DATA_START + position, entry)
         checksum = xxh3_64_intdigest(entry, commit)
         self._file.write(_slot(commit), _SLOT.pack(commit, self.tenure, position, length, checksum))
-        self._confirmation = _SLOT.pack(commit, _CONFIRMED, position, length, checksum)
+        self._confirmation = _SLOT.pack(commit, _CONFIRMED, position, length, checksum ^ _CONFIRMED_MARK)
         self._position = position + len(entry)
         self._file.write(0, _HEAD.pack(_MAGIC, *self._store, self._position, self.tenure))
 
@@ -188,6 +190,9 @@ class Ring:
             return None
         if state != _CONFIRMED and not self._lasts(state):
             return None
+        if state == _CONFIRMED:
+            # Turned over, so that a slot of which only a part was written anew agrees with neither.
+            checksum ^= _CONFIRMED_MARK
         entry = self._file.read(_DATA_START + position, length)
         return entry if len(entry) == length and xxh3_64_intdigest(entry, commit) == checksum else None
 

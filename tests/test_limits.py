@@ -60,7 +60,7 @@ def test_what_was_written_before_it_was_full_is_all_there(store, fresh, store_pa
     assert len(items) * (size + 40) > MAX // 4
     assert_is_whole(store, fresh, items)
     assert store_path.stat().st_size <= MAX
-    with pytest.raises(StoreFullError, match=r"store\.kv.*max_size=600000.*raise max_size"):
+    with pytest.raises(StoreFullError, match=r"store\.kv.*max_size"):
         store[-1] = bytes(60_000)
     assert_is_whole(store, fresh, items)
 

@@ -1,0 +1,260 @@
+"""Verifying: each damaged record is named, a damaged structure is reported, and nothing brings the process down."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import kvstore
+from kvstore import CorruptRecordError, expiry, keys
+from kvstore.verify import Problem
+from tests.conftest import ROOT
+
+ITEMS = {
+    "a": "value-of-a",
+    "b": ["value-of-b"],
+    ("t", 1): {"x": b"value-of-tuple"},
+    5: "value-of-five" * 500,
+    "last": "value-of-last",
+}
+IN_N = {"a": "value-in-n", "z": [1, "value-of-z"]}
+NEEDLES = {
+    b"value-of-a": ("", "a"),
+    b"value-of-b": ("", "b"),
+    b"value-of-tuple": ("", ("t", 1)),
+    b"value-of-five": ("", 5),
+    b"value-in-n": ("n", "a"),
+    b"value-of-z": ("n", "z"),
+    b"value-of-ends": ("n", "ends"),
+}
+
+
+@pytest.fixture
+def filled(store_path):
+    """A store with records in two spaces, closed."""
+    with kvstore.open(store_path, durability="none") as store:
+        store.set_many(ITEMS)
+        store.namespace("n").set_many(IN_N)
+        store.namespace("n").set("ends", "value-of-ends", ttl=1_000_000)
+    return store_path
+
+
+def damage(path, needle):
+    """Flip a bit in the bytes that are found in the file."""
+    data = bytearray(path.read_bytes())
+    assert data.count(needle) >= 1
+    data[data.index(needle) + 3] ^= 1
+    path.write_bytes(data)
+
+
+def test_a_sound_store_has_no_problems(filled):
+    with kvstore.open(filled) as store:
+        report = store.verify()
+        assert report.ok
+        assert (report.records, report.problems) == (8, ())
+        store.clear()
+        assert store.verify() == report.replaced(records=3)
+
+
+def test_an_empty_store_has_none_either(store_path):
+    with kvstore.open(store_path) as store:
+        assert store.verify().ok
+        assert store.verify().records == 0
+
+
+def test_it_says_how_far_it_is(filled):
+    seen = []
+    with kvstore.open(filled) as store:
+        store.verify(progress=seen.append)
+    assert seen == list(range(1, 9))
+
+
+def test_a_readonly_store_can_be_verified(filled):
+    damage(filled, b"value-of-a")
+    with kvstore.open(filled, readonly=True) as store:
+        assert [problem.key for problem in store.verify().problems] == ["a"]
+
+
+@pytest.mark.parametrize("needle", NEEDLES, ids=lambda needle: needle.decode())
+def test_a_damaged_record_is_named_and_the_others_are_read(filled, needle):
+    namespace, key = NEEDLES[needle]
+    damage(filled, needle)
+    with kvstore.open(filled, durability="none") as store:
+        report = store.verify()
+        assert not report.ok
+        assert report.records == 8
+        (problem,) = report.problems
+        assert (problem.kind, problem.namespace, problem.key) == ("record", namespace, key)
+        assert "checksum" in problem.message
+        space = store.namespace(namespace) if namespace else store
+        with pytest.raises(CorruptRecordError) as caught:
+            space[key]
+        assert (caught.value.namespace, caught.value.key) == (namespace, key)
+        for name, items in (("", ITEMS), ("n", IN_N)):
+            for other, value in items.items():
+                if (name, other) != (namespace, key):
+                    assert (store.namespace(name) if name else store)[other] == value
+        assert space.delete(key) is True
+        assert store.verify().ok
+
+
+def test_every_damaged_record_is_named(filled):
+    for needle in NEEDLES:
+        damage(filled, needle)
+    with kvstore.open(filled) as store:
+        found = [(problem.namespace, problem.key) for problem in store.verify().problems]
+        assert sorted(found, key=repr) == sorted(NEEDLES.values(), key=repr)
+
+
+def test_a_record_under_another_key_is_damaged(filled):
+    with kvstore.open(filled, durability="none") as store:
+        with store._engine.backend.transaction() as txn:
+            txn.put("", keys.encode("b"), txn.get("", keys.encode("a")))
+            txn.put("", keys.encode("c"), txn.get("n", keys.encode("a")))
+            txn.commit()
+        assert [problem.key for problem in store.verify().problems] == ["b", "c"]
+
+
+def test_what_is_no_key_is_named_by_its_bytes(filled):
+    with kvstore.open(filled, durability="none") as store:
+        with store._engine.backend.transaction() as txn:
+            txn.put("n", b"\x02\xff", txn.get("", keys.encode("a")))
+            txn.commit()
+        problems = store.verify().problems
+        assert {(problem.kind, problem.namespace, problem.key) for problem in problems} >= {("key", "n", b"\x02\xff")}
+
+
+def test_a_record_that_the_expiry_index_does_not_know_is_named(filled):
+    with kvstore.open(filled, durability="none") as store:
+        with store._engine.backend.transaction() as txn:
+            for when in list(txn.scan_keys(expiry.INDEX, b"", None)):
+                txn.delete(expiry.INDEX, when)
+            txn.commit()
+        (problem,) = store.verify().problems
+        assert problem == Problem("expiry", "n", "ends", problem.message)
+        assert store.namespace("n")["ends"] == "value-of-ends"
+        store.namespace("n").touch("ends", 5)
+        assert store.verify().ok
+
+
+# -- the structure ---------------------------------------------------------------------------------
+
+EXAMINER = """
+import json, sys
+import kvstore
+
+for path in sys.argv[1:]:
+    try:
+        with kvstore.open(path, durability="none") as store:
+            report = store.verify()
+            found = ["problems", sorted({problem.kind for problem in report.problems})]
+            if report.ok:
+                records = [[r.namespace, repr(r.key), repr(r.value)] for r in store.export_records()]
+                found = ["ok", records]
+    except kvstore.KvstoreError as error:
+        found = ["refused", type(error).__name__]
+    print(json.dumps(found), flush=True)
+"""
+
+
+def examined(paths):
+    """What a process of its own says of each file; it must live to say it."""
+    done = subprocess.run(
+        [sys.executable, "-c", EXAMINER, *map(str, paths)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+@pytest.fixture
+def tall(store_path):
+    """A store whose trees have branches, closed, and its page size."""
+    with kvstore.open(store_path, durability="none") as store:
+        store.set_many({f"key {number:05}": f"value {number}" for number in range(2_000)})
+        store.namespace("n").set_many({number: bytes(6_000) for number in range(5)})
+        store.set("ends", 1, ttl=1_000_000)
+        # Nothing freed by earlier commits is left to be found.
+        store.compact()
+        page_size = store._engine.backend._env.raw.stat()["psize"]
+    return store_path, page_size
+
+
+def copies(path, folder, changes):
+    """A copy of the file for each change, which is offset -> bytes."""
+    data = path.read_bytes()
+    made = []
+    for number, change in enumerate(changes):
+        copy = folder / f"copy{number}.kv"
+        changed = bytearray(data)
+        for offset, new in change.items():
+            changed[offset : offset + len(new)] = new
+        copy.write_bytes(changed)
+        made.append(copy)
+    return made
+
+
+def test_a_page_that_is_overwritten_is_reported(tall, tmp_path):
+    path, page_size = tall
+    pages = range(2, path.stat().st_size // page_size)
+    assert len(pages) > 20
+    rng = random.Random(1)
+    chosen = [2, 3, pages[-1], pages[-2], *rng.sample(pages, 12)]
+    changes = [{page * page_size: rng.randbytes(page_size)} for page in chosen]
+    for page, (verdict, what) in zip(chosen, examined(copies(path, tmp_path, changes)), strict=True):
+        assert verdict in {"problems", "refused"}, (page, what)
+
+
+@pytest.mark.parametrize(
+    ("name", "offset", "new"),
+    [
+        ("page number", 0, b"\xff\xff\xff\xff\xff\xff\xff\xff"),
+        ("flags", 10, b"\x40\x00"),
+        ("lower bound", 12, b"\xff\xff"),
+        ("upper bound", 14, b"\x00\x00"),
+        ("first node", 16, b"\xff\xff"),
+    ],
+)
+def test_a_page_whose_head_is_damaged_is_reported_and_never_followed(tall, tmp_path, name, offset, new):
+    path, page_size = tall
+    pages = range(2, path.stat().st_size // page_size)
+    changes = [{page * page_size + offset: new} for page in random.Random(name).sample(pages, 12)]
+    for (verdict, what), change in zip(examined(copies(path, tmp_path, changes)), changes, strict=True):
+        # The rest of a long value's pages have no head: there it is the value that is damaged.
+        assert verdict in {"problems", "refused"}, (change, what)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_of_a_file_with_flipped_bits_that_verify_finds_nothing_wrong_with_everything_is_right(tall, tmp_path, seed):
+    path, page_size = tall
+    size = path.stat().st_size
+    rng = random.Random(seed)
+    data = path.read_bytes()
+    changes = []
+    for _ in range(40):
+        places = [rng.randrange(2 * page_size, size) for _ in range(rng.randrange(1, 4))]
+        changes.append({place: bytes([data[place] ^ (1 << rng.randrange(8))]) for place in places})
+    ((_, right),) = examined([shutil.copy(path, tmp_path / "whole.kv")])
+    verdicts = examined(copies(path, tmp_path, changes))
+    for (verdict, what), change in zip(verdicts, changes, strict=True):
+        assert verdict != "ok" or what == right, change
+    assert any(verdict != "ok" for verdict, _ in verdicts)
+
+
+def test_a_file_that_is_cut_off_is_refused(tall, tmp_path):
+    path, page_size = tall
+    data = path.read_bytes()
+    cut = []
+    for number, length in enumerate((0, 10, page_size, 2 * page_size, len(data) // 2, len(data) - page_size)):
+        copy = tmp_path / f"cut{number}.kv"
+        copy.write_bytes(data[:length])
+        cut.append(copy)
+    assert {verdict for verdict, _ in examined(cut)} == {"refused"}
