@@ -16,6 +16,8 @@ from kvstore.errors import TransactionError
 class Posted(Write):
     """A write that a task waits for, in its ``future``."""
 
+    __slots__ = ("future", "home")
+
     future: asyncio.Future[Any]
     home: _Home
 

@@ -8,22 +8,21 @@ the codes of `kvstore.extensions` and `kvstore.composites`. Decoding runs no cod
 from __future__ import annotations
 
 import sys
-from struct import error as StructError  # noqa: N812  # the module's own name for it is no name
+import threading
 
 from msgpack import ExtType, Packer, Unpacker, packb, unpackb
 from msgpack.exceptions import UnpackException
 
-from kvstore.codec_reader import Reader
-from kvstore.codec_writer import MAX_DEPTH, PLAIN, Writer, is_plain
-from kvstore.composites import MARKERS, OPENERS, OWN_TYPE, Marker, meet, own_type_markers
 from kvstore.errors import UnstorableValueError
-from kvstore.extensions import IMMUTABLE, WRITERS
-from kvstore.registry import Opaque, Registry
+from kvstore.plain import IMMUTABLE, MAX_DEPTH, PLAIN, is_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any, Final, NoReturn, TypeVar
+
+    from kvstore.codec_extended import Extended
+    from kvstore.registry import Opaque
 
     T = TypeVar("T")
 
@@ -32,17 +31,6 @@ __all__ = ["IMMUTABLE", "MAX_DEPTH", "Opaque", "decode", "decode_opaque", "encod
 _KEPT_BUFFER = 256 * 1024
 _CHECKED_FROM = 16 * 1024
 _TEXT_HEADS = b"\xc5\xc6\xda\xdb"
-
-
-def _is_in_model(kind: type) -> bool:
-    meet(kind)
-    return kind is list or kind in IMMUTABLE or kind in WRITERS or kind in OPENERS
-
-
-_registry = Registry(_is_in_model)
-_build_own, _leave_own = own_type_markers(_registry)
-_markers: dict[int, Marker] = MARKERS | {OWN_TYPE: _build_own}
-_opaque_markers: dict[int, Marker] = MARKERS | {OWN_TYPE: _leave_own}
 
 
 _has_lock: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
@@ -65,10 +53,35 @@ def _renew_packer() -> None:
 
 
 _pack = _new_packer()
-_writer, _careful_writer = (
-    Writer(lambda value: _pack(value), ExtType._make, _registry, careful=careful)  # noqa: PLW0108  # `_pack` changes
-    for careful in (False, True)
-)
+
+
+def _pack_now(value: object) -> bytes:
+    return _pack(value)
+
+
+_extended_half: Extended | None = None
+_making = threading.Lock()
+
+
+def _extended() -> Extended:
+    """The codec's other half: made, and imported, when the first value or type comes that needs it."""
+    global _extended_half  # noqa: PLW0603
+    if _extended_half is None:
+        from kvstore.codec_extended import Extended
+
+        with _making:  # one for all, as it keeps the registered types
+            if _extended_half is None:
+                _extended_half = Extended(_pack_now, unpackb, UnpackException, ExtType._make)
+    return _extended_half
+
+
+def __getattr__(name: str) -> object:
+    # Named by tools, and never needed to store a value.
+    if name == "Opaque":
+        from kvstore.registry import Opaque
+
+        return Opaque
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def register(type: type[T], name: str, encode: Callable[[T], object], decode: Callable[[Any], T]) -> None:
@@ -80,7 +93,7 @@ def register(type: type[T], name: str, encode: Callable[[T], object], decode: Ca
 
         kvstore.register(Point, "point", lambda point: (point.x, point.y), lambda xy: Point(*xy))
     """
-    _registry.add(type, name, encode, decode)
+    _extended().registry.add(type, name, encode, decode)
 
 
 def encode(value: Any) -> tuple[bytes, bool]:
@@ -95,7 +108,7 @@ def encode(value: Any) -> tuple[bytes, bool]:
         if type(value) in PLAIN or ((type(value) is list or type(value) is dict) and is_plain(value)):
             payload, extended = _pack(value), False
         else:
-            payload, extended = _pack(_writer.write(value)), True
+            payload, extended = _pack(_extended().lower(value)), True
     except (OverflowError, ValueError, RecursionError):
         payload, extended = _encode_carefully(value), True
     if len(payload) > _KEPT_BUFFER:
@@ -107,7 +120,7 @@ def _encode_carefully(value: object) -> bytes:
     """The payload of what has an int of over 64 bits, or the refusal of what can't be packed."""
     _renew_packer()
     try:
-        return _pack(_careful_writer.write(value))
+        return _pack(_extended().lower(value, careful=True))
     except RecursionError:
         raise UnstorableValueError("value is nested too deeply for what is left of the call stack") from None
     except ValueError as error:
@@ -123,7 +136,7 @@ def decode(payload: bytes | memoryview, extended: bool) -> object:
     if len(payload) > _CHECKED_FROM:
         _check_lengths(payload)
     if extended:
-        return _decode_extended(payload, _markers)
+        return _extended().read(payload, opaque=False)
     try:
         return unpackb(payload, ext_hook=refuse_extension, timestamp=1)
     except UnpackException as error:  # a ValueError too, and without a message
@@ -146,7 +159,7 @@ def decode_opaque(payload: bytes | memoryview, extended: bool) -> object:
         return decode(payload, extended)
     if len(payload) > _CHECKED_FROM:
         _check_lengths(payload)
-    return _decode_extended(payload, _opaque_markers)
+    return _extended().read(payload, opaque=True)
 
 
 def refuse_extension(code: int, data: bytes) -> NoReturn:  # msgpack passes both
@@ -167,13 +180,3 @@ def _check_lengths(payload: bytes | memoryview) -> None:
         unpacker.skip()
     except UnpackException as error:
         raise ValueError(f"malformed msgpack: {error!r}") from None
-
-
-def _decode_extended(payload: bytes | memoryview, markers: dict[int, Marker]) -> object:
-    reader = Reader(markers)
-    try:
-        value = unpackb(payload, ext_hook=reader.extension, list_hook=reader.array, timestamp=1)
-    except (UnpackException, TypeError, ArithmeticError, StructError) as error:
-        raise ValueError(f"malformed value: {error!r}") from error
-    reader.finish()
-    return value

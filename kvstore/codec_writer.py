@@ -7,50 +7,19 @@ from types import NoneType
 from kvstore.composites import DICT, FROZENSET, OPENERS, OWN_TYPE, SET, meet
 from kvstore.errors import UnstorableValueError
 from kvstore.extensions import BIG_INT, WRITERS, write_big_int
+from kvstore.plain import MAX_DEPTH, NATIVE_KEYS, PLAIN
 from kvstore.refusal import Refused, full_name, path_to
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
-    from typing import Any, Final
+    from typing import Any
 
     from kvstore.registry import Registry
 
-PLAIN: Final[frozenset[type]] = frozenset({NoneType, bool, int, float, str, bytes})
-"""The exact scalar types that msgpack has."""
-
-NATIVE_KEYS: Final[frozenset[type]] = frozenset({str, bytes})
-"""The exact types of keys that msgpack reads back in a map, unless told otherwise."""
-
-MAX_DEPTH: Final = 256
-"""How deep containers may nest in a stored value; a value of a registered type counts as one.
-
-Reading stops at 1,024, where msgpack does.
-"""
-
-_CONTAINERS = frozenset({list, dict})
 _BY_HASH = frozenset({SET, FROZENSET, DICT})
 _UNFAILING = frozenset({NoneType, bool, float, bytes})
 _STANDING = frozenset({*PLAIN, *WRITERS, *OPENERS, list})  # the types that need not be met
-
-
-def is_plain(value: Any, room: int = MAX_DEPTH) -> bool:
-    """Whether a list or dict is plain all through, and no more than `room` deep."""
-    if room == 0:
-        return False
-    if type(value) is list:
-        if PLAIN.issuperset(map(type, value)):
-            return True
-        for item in value:
-            if type(item) not in PLAIN and not (type(item) in _CONTAINERS and is_plain(item, room - 1)):
-                return False
-        return True
-    for key, item in value.items():
-        if type(key) is not str and type(key) is not bytes:
-            return False
-        if type(item) not in PLAIN and not (type(item) in _CONTAINERS and is_plain(item, room - 1)):
-            return False
-    return True
 
 
 class Writer:

@@ -65,6 +65,7 @@ class Committer:
     def submit(self, write: Write) -> Any:
         """Commit ``write``, together with whatever else is waiting, and give its result or raise its error."""
         self.refuse_own_turn()
+        deadline = None if write.timeout is None else time.monotonic() + write.timeout
         try:
             self._waiting.append(write)
             while not write.done:
@@ -73,6 +74,8 @@ class Committer:
                 taken = self._turn.locked() or self._claimed
                 if not taken or not (write.wait(_LOOK_SECONDS) or self._turn.locked()):
                     self._take_turn(write)
+                elif deadline is not None and time.monotonic() > deadline and not write.done:
+                    self._refuse_late(write)
         except BaseException:
             # An interrupted write must not be committed after its caller was told.
             with contextlib.suppress(ValueError):
@@ -81,6 +84,12 @@ class Committer:
         if write.error is not None:
             raise write.error
         return write.result
+
+    def _refuse_late(self, write: Write) -> None:
+        """Withdraw a write that has waited for its time, unless it is being committed already."""
+        with contextlib.suppress(ValueError):
+            self._waiting.remove(write)
+            write.finish(StoreBusyError(f"another write has been under way for {write.timeout} seconds; try again"))
 
     def _take_turn(self, write: Write) -> None:
         self._claimed = True
@@ -282,7 +291,7 @@ class Committer:
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self.turn() if timeout is None else self.turn_within(timeout):
-            with self._write_lock(None if deadline is None else max(0.0, deadline - time.monotonic())):
+            with self._write_lock(None if deadline is None else max(0.0, deadline - time.monotonic()), timeout):
                 yield
 
     @contextlib.contextmanager
@@ -292,9 +301,9 @@ class Committer:
             yield
 
     @contextlib.contextmanager
-    def _write_lock(self, timeout: float | None) -> Iterator[None]:
+    def _write_lock(self, timeout: float | None, stated: float | None = None) -> Iterator[None]:
         try:
-            self._companion.lock_writing(timeout)
+            self._companion.lock_writing(timeout, stated)
             yield
         finally:
             self._companion.writing = False

@@ -38,11 +38,7 @@ class Write:
     for all the writes of a batch that have the same one. It must neither block nor raise.
     """
 
-    on_done: Callable[..., object] | None = None
-    result: Any = None
-    error: BaseException | None = None
-    done = False
-    _settled: threading.Lock | None = None
+    __slots__ = ("_settled", "apply", "done", "error", "on_done", "purge", "result", "tier", "timeout")
 
     def __init__(
         self,
@@ -56,8 +52,11 @@ class Write:
         self.tier = tier
         self.purge = purge
         self.timeout = timeout
-        if on_done is not None:
-            self.on_done = on_done
+        self.on_done = on_done
+        self.result: Any = None
+        self.error: BaseException | None = None
+        self.done = False
+        self._settled: threading.Lock | None = None
 
     def finish(self, error: BaseException | None = None) -> None:
         """Settle the outcome, once."""

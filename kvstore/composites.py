@@ -17,7 +17,8 @@ from __future__ import annotations
 from itertools import chain
 
 from kvstore import extensions
-from kvstore.extensions import IMMUTABLE, is_named
+from kvstore.extensions import is_named
+from kvstore.plain import IMMUTABLE
 from kvstore.refusal import Refused
 from kvstore.registry import Opaque, Registry
 

@@ -44,8 +44,8 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
-from kvstore.codec import Opaque
 from kvstore.errors import UnstorableValueError
+from kvstore.registry import Opaque
 
 if TYPE_CHECKING:
     from kvstore import keys

@@ -20,8 +20,9 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from kvstore import dump_json, keys
-from kvstore.codec import MAX_DEPTH, Opaque
+from kvstore.codec import MAX_DEPTH
 from kvstore.errors import InvalidKeyValueError
+from kvstore.registry import Opaque
 
 if TYPE_CHECKING:
     from collections.abc import Callable

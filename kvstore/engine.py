@@ -30,7 +30,7 @@ else:
     Protocol = object
 
 _engines: dict[str, Engine] = {}
-_lock = threading.Lock()
+_lock = threading.RLock()  # re-entered where the garbage collector closes a dropped store meanwhile
 
 _FORK_SECONDS = 30.0
 
@@ -200,7 +200,7 @@ class _Fork:
     def after_in_child(self) -> None:
         global _lock  # noqa: PLW0603  # the parent's lock is held by a thread that isn't here
         self._held.pop_all()
-        _lock = threading.Lock()
+        _lock = threading.RLock()
         for engine in _engines.values():
             engine.start_over_in_child()
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from struct import Struct
-from types import NoneType
 
+from kvstore.plain import IMMUTABLE
 from kvstore.refusal import Refused, full_name
 
 TYPE_CHECKING = False
@@ -225,13 +225,6 @@ READERS: Final[dict[int, Callable[[bytes], object]]] = {
     UUID_CODE: _read_uuid,
 }
 """By code: bytes -> value. Bad bytes raise ValueError, ArithmeticError, TypeError or struct.error."""
-
-IMMUTABLE: Final[set[type]] = {
-    *(NoneType, bool, int, float, str, bytes),
-    *(complex, datetime, date, time, timedelta),
-}
-"""The exact scalar types whose values nobody can change, and that may therefore be shared. Decimal, UUID and
-Fraction join when they are met: before a value of theirs has been encoded or decoded."""
 
 
 def is_named(kind: type, module: str, name: str) -> bool:

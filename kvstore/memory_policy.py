@@ -26,12 +26,13 @@ _NAMED: Final[dict[str, type[cachetools.Cache[Any, Any]]]] = {
 
 _BOOKKEEPING: Final[tuple[tuple[type, int], ...]] = (
     (cachetools.LFUCache, 395),
-    (cachetools.RRCache, 345),
+    (cachetools.RRCache, 360),
     (cachetools.Cache, 365),
 )
 """Bytes that one entry costs beside its key and value: the ``Entry``, its place in the tier's dict and in the
-policy's. Python's tables double, so the true figure lies between half of this one and a tenth above it: set so that
-a full tier is hardly ever a tenth above its bound. ``make bench`` measures it (`memory`)."""
+policy's. Python's tables double as they grow, and again once their entries come and go, so the true figure lies
+anywhere from half to one and a half times this one, and a full tier of small values from 0.7 to 1.3 of its bound,
+mostly within a tenth of it. ``make bench`` measures it (`memory`)."""
 
 
 class Policy:

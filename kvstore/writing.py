@@ -7,7 +7,6 @@ returns, so that ``_commit`` may give something else in place of the result, suc
 
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 
 from kvstore import codec, expiry, keys, record
@@ -33,8 +32,16 @@ _REMEMBERED_AT_MOST: Final = 1000
 """A batch of more keys than this is taken for a load: it leaves the memory tier to what is hot."""
 
 
-Prepared = namedtuple("Prepared", ["encoded", "raw", "expires", "note"])
-"""A record ready to be put, made outside every lock: two ``bytes``, milliseconds or None, a note for memory or None."""
+class Prepared:
+    """A record ready to be put, made outside every lock."""
+
+    __slots__ = ("encoded", "expires", "note", "raw")
+
+    def __init__(self, encoded: bytes, raw: bytes, expires: int | None, note: Any) -> None:
+        self.encoded = encoded
+        self.raw = raw
+        self.expires = expires
+        self.note = note
 
 
 class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
@@ -237,7 +244,7 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
         expires = expiry.deadline(self._clock, ttl)
         if len(pairs) <= _REMEMBERED_AT_MOST:
             prepared = [self._prepare(key, value, None, expires) for key, value in pairs]
-            records = [(encoded, raw, note) for encoded, raw, _, note in prepared]
+            records = [(each.encoded, each.raw, each.note) for each in prepared]
         else:
             records = self._load(pairs, expires)
         return self._commit(lambda txn: self._put_all(txn, records, expires)) if records else None
@@ -301,10 +308,9 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
         return records
 
     def _put(self, txn: Writing, prepared: Prepared) -> None:
-        encoded, raw, expires, note = prepared
-        txn.put(self._space, encoded, raw, note)
-        if expires is not None:
-            expiry.enter(txn, self._space, encoded, expires)
+        txn.put(self._space, prepared.encoded, prepared.raw, prepared.note)
+        if prepared.expires is not None:
+            expiry.enter(txn, self._space, prepared.encoded, prepared.expires)
 
     def _put_all(self, txn: Writing, records: list[tuple[bytes, bytes, Any]], expires: int | None) -> None:
         txn.put_all(self._space, records)

@@ -12,6 +12,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
+# Before anything imports them: their assertions are to say what they have found.
+pytest.register_assert_rewrite(
+    "tests.mapping_contract", "tests.mapping_writing_contract", "tests.mapping_judge", "tests.tiers"
+)
+
 # No deadlines: a commit waits for the disk, and a test must not fail for the machine's mood.
 hypothesis.settings.register_profile("default", deadline=None)
 # The same examples in every run, so that a red run is the change's doing; new ones are sought outside CI.
@@ -28,11 +33,15 @@ def store_path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def source_tree_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Child processes import this source tree, and find a ``kvstore`` command that does, installed or not."""
-    command = tmp_path / "bin" / "kvstore"
-    command.parent.mkdir()
+    """Child processes import this source tree, and find a ``kvstore`` command that does, installed or not, and this
+    ``python``.
+    """
+    folder = tmp_path / "bin"
+    folder.mkdir()
     start = "import sys; from kvstore_cli.main import main; sys.exit(main())"
-    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -c "{start}" "$@"\n')
-    command.chmod(0o755)
-    monkeypatch.setenv("PATH", str(command.parent), prepend=os.pathsep)
+    for name, options in (("kvstore", f'-c "{start}"'), ("python", "")):
+        command = folder / name
+        command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} {options} "$@"\n')
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), str(ROOT / "tools")]))

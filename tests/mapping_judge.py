@@ -14,9 +14,9 @@ MISSING = object()
 Step = tuple[str, tuple[Any, ...]]
 
 
-def steps_on(keys: st.SearchStrategy[Any]) -> st.SearchStrategy[Step]:
+def steps_on(keys: st.SearchStrategy[Any], values: st.SearchStrategy[Any] | None = None) -> st.SearchStrategy[Step]:
     """One operation and its arguments."""
-    values = small_values()
+    values = small_values() if values is None else values
     pairs = st.lists(st.tuples(keys, values), max_size=4)
     forms: dict[str, tuple[st.SearchStrategy[Any], ...]] = {
         "__getitem__": (keys,),

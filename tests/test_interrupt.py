@@ -164,7 +164,7 @@ def test_what_an_interrupted_commit_was_to_change_is_not_taken_for_what_the_next
     with kvstore.open(store_path) as store, with_plain_lmdb(store_path) as other:
         store.set_many(BEFORE)
         for number, place in enumerate(everywhere(lambda: WRITES[name](store))):
-            store["b"], store["n"]
+            store.get("b"), store.get("n")
             other(f"put('b', {number})")
             assert store["b"] == number, place
             assert store["n"] == 5, place

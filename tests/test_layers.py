@@ -40,6 +40,7 @@ LAYERS = (
     ("extensions*",),
     ("registry*",),
     ("refusal*",),
+    ("plain",),
     ("keys*",),
     ("stats*",),
     ("frozen",),

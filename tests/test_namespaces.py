@@ -344,10 +344,13 @@ def test_one_more_is_a_typed_error_that_says_what_to_do_and_changes_nothing(full
     assert full.namespace("n000")["a"] == "after"
 
 
-def test_a_dropped_one_makes_room_for_another_once_the_store_is_compacted(full):
+def test_dropped_ones_make_room_for_others_by_compacting(full):
     for number in range(5):
         assert full.drop_namespace(f"n{number:03}") is True
     full.compact()
     for number in range(5):
         full.namespace(f"new{number}")["a"] = number
     assert [full.namespace(f"new{number}")["a"] for number in range(5)] == list(range(5))
+    assert full.namespace("n005")["a"] == 5
+    with pytest.raises(KvstoreError, match="tuple keys"):
+        full.namespace("more")["a"] = 1

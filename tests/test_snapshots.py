@@ -9,14 +9,12 @@ import threading
 
 import pytest
 
-pytest.register_assert_rewrite("tests.mapping_contract")
-
-import kvstore  # noqa: E402
-from kvstore import StoreBusyError, StoreClosedError, TransactionError  # noqa: E402
-from kvstore.backends import lmdb_env  # noqa: E402
-from tests.mapping_contract import ITEMS, ReadingContract, contents  # noqa: E402
-from tests.other_process import with_store  # noqa: E402
-from tests.threads import at_once, switching_often  # noqa: E402
+import kvstore
+from kvstore import StoreBusyError, StoreClosedError, TransactionError
+from kvstore.backends import lmdb_env
+from tests.mapping_contract import ITEMS, ReadingContract, contents
+from tests.other_process import with_store
+from tests.threads import at_once, switching_often
 
 
 @pytest.fixture

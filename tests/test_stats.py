@@ -33,11 +33,11 @@ def test_the_seed_case_gives_sixty_percent_hits_and_fifty_percent_utilization(st
     with kvstore.open(store_path, durability="none", cache_size=100 * kilobyte) as store:
         store["00"] = b""
         empty = store.stats().memory_bytes
-        store.set_many({f"{number:02}": bytes(500 - empty) for number in range(100)})
+        store.set_many({f"{number:02}": bytes(kilobyte - empty) for number in range(50)})
         before = store.stats()
         assert before.memory_bytes == 50 * kilobyte
         for query in range(1_000):
-            store.get(f"{query % 100:02}" if query % 5 < 3 else "not there")
+            store.get(f"{query % 50:02}" if query % 5 < 3 else "not there")
         interval = store.stats() - before
         assert (interval.lookups, interval.hits, interval.misses) == (1_000, 600, 400)
         assert interval.hit_rate == 0.6

@@ -10,16 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-pytest.register_assert_rewrite("tests.mapping_contract", "tests.mapping_writing_contract", "tests.mapping_judge")
-
-import kvstore  # noqa: E402
-from kvstore import StoreBusyError, StoreClosedError, StoreFullError, TransactionError  # noqa: E402
-from tests.mapping_contract import ReadingContract, contents, shared_out  # noqa: E402
-from tests.mapping_judge import Judge, outcome, steps_on  # noqa: E402
-from tests.mapping_writing_contract import SnapshotIterationContract, WritingContract  # noqa: E402
-from tests.other_process import with_store  # noqa: E402
-from tests.threads import PATIENCE_SECONDS, at_once, switching_often, until  # noqa: E402
-from tests.tiers import assert_books_balance, assert_memory_is_true, in_memory  # noqa: E402
+import kvstore
+from kvstore import StoreBusyError, StoreClosedError, StoreFullError, TransactionError
+from tests.mapping_contract import ReadingContract, contents, shared_out
+from tests.mapping_judge import Judge, outcome, steps_on
+from tests.mapping_writing_contract import SnapshotIterationContract, WritingContract
+from tests.other_process import with_store
+from tests.threads import PATIENCE_SECONDS, at_once, switching_often, until
+from tests.tiers import assert_books_balance, assert_memory_is_true, in_memory
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     R = TypeVar("R")
 
-_READER_CHECK_COMMITS: Final = 256
+_READER_CHECK_COMMITS: Final = 64
 
 
 class LmdbBackend:

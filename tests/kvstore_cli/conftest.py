@@ -115,3 +115,14 @@ def large(store_path):
     with kvstore.open(store_path) as store:
         store.set_many((number, "x" * 100) for number in range(20_000))
     return store_path
+
+
+@pytest.fixture
+def spaced(store_path):
+    """A store with records in three namespaces, some of which expire, closed."""
+    with kvstore.open(store_path) as store:
+        store["a"] = "default"
+        store.namespace("n").set_many({"a": [1], "b": 2, 5: "int"})
+        store.namespace("n").touch("b", 1_000_000)
+        store.namespace("é m").set("a", "é", ttl=1_000_000)
+    return store_path

@@ -34,3 +34,11 @@ def test_a_wrong_key_removes_nothing(fails, filled):
 def test_a_store_that_is_not_there_is_not_made(fails, store_path):
     assert "no such store" in fails("del", store_path, "a")
     assert not store_path.exists()
+
+
+def test_keys_are_removed_from_a_namespace(run, fails, spaced):
+    assert run("del", "-n", "n", spaced, "a").code == 0
+    assert fails("del", "-n", "n", spaced, "a", "b", "c") == 'no such key in namespace "n": "a", "c"'
+    with kvstore.open(spaced, readonly=True) as store:
+        assert dict(store) == {"a": "default"}
+        assert dict(store.namespace("n")) == {5: "int"}

@@ -112,3 +112,26 @@ def test_no_progress_is_shown_in_a_pipe(start, large, tmp_path, command):
 def test_every_line_is_json(run, filled):
     lines = [json.loads(line) for line in run("dump", filled).lines]
     assert lines[-1]["count"] == len(lines) - 2 == 6
+
+
+def test_namespaces_and_ends_travel(run, spaced, tmp_path):
+    data = run("dump", spaced).out
+    lines = [json.loads(line) for line in data.splitlines()]
+    assert lines[0]["namespaces"] == ["", "n", "é m"]
+    assert [(line["ns"], line["key"], line["expires"] is None) for line in lines[1:-1]] == [
+        ("", "a", True),
+        ("n", "a", True),
+        ("n", "b", False),
+        ("n", 5, True),
+        ("é m", "a", False),
+    ]
+    assert run("load", tmp_path / "copy.kv", stdin=data).code == 0
+    assert run("dump", tmp_path / "copy.kv").out == data
+    assert run("verify", tmp_path / "copy.kv").lines == ["5 records, no problems"]
+
+
+def test_one_namespace_may_be_dumped_alone(run, fails, spaced):
+    assert run("dump", spaced, "-n", "n").out == whole(spaced, namespace="n")
+    assert run("dump", spaced, "--namespace", "n", "--prefix", "b").out == whole(spaced, namespace="n", prefix="b")
+    assert run("dump", spaced, "--namespace", "").out == whole(spaced, namespace="")
+    assert fails("dump", spaced, "-n", "typo") == 'no such namespace: "typo"'

@@ -47,8 +47,8 @@ def test_json_that_is_no_key_is_a_wrong_call(fails, filled, key):
     assert "KEY" in fails("get", "-j", filled, key, code=2)
 
 
-def test_a_word_too_long_for_a_key_is_an_error(fails, filled):
-    assert "511" in fails("get", filled, "x" * 600)
+def test_a_word_too_long_for_a_key_is_not_there(fails, filled):
+    assert fails("get", filled, "x" * 600) == f'no such key: "{"x" * 600}"'
 
 
 def test_a_type_that_is_not_registered_is_shown_by_its_name(run, store_path):
@@ -102,3 +102,27 @@ def test_raw_on_a_terminal_writes_nothing_that_it_would_obey(start, store_path, 
     assert process.wait() == (0 if shown else 1)
     assert got == (value.replace("\n", "\r\n").encode() if shown else b"")
     assert (b"terminal" in error) is not shown
+
+
+def test_a_namespace_has_keys_of_its_own(run, fails, spaced):
+    assert run("get", spaced, "a").lines == ['"default"']
+    assert run("get", spaced, "a", "-n", "n").lines == ["[1]"]
+    assert run("get", "--namespace", "é m", "--raw", spaced, "a").out == "é".encode()
+    assert run("get", "-j", "-n", "n", spaced, "5").lines == ['"int"']
+    assert fails("get", spaced, "b") == 'no such key: "b"'
+    assert fails("get", spaced, "c", "-n", "n") == 'no such key in namespace "n": "c"'
+    assert fails("get", spaced, "a", "-n", "typo") == 'no such key in namespace "typo": "a"'
+
+
+def test_how_long_it_lasts_is_shown_when_asked_for(run, fails, spaced):
+    assert run("get", "--ttl", spaced, "a").lines == ["null"]
+    (left,) = run("get", "--ttl", spaced, "b", "-n", "n").lines
+    assert 900_000 < float(left) <= 1_000_000
+    assert fails("get", "--ttl", spaced, "b") == 'no such key: "b"'
+
+
+def test_what_has_expired_is_not_there(fails, store_path):
+    with kvstore.open(store_path, clock=lambda: 1_000_000_000.0) as store:
+        store.set("over", 1, ttl=5)
+    assert fails("get", store_path, "over") == 'no such key: "over"'
+    assert fails("del", store_path, "over") == 'no such key: "over"'

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import kvstore
+from kvstore.dump import DumpRecord
 
 ALL = ['"a"', '"b/1"', '"b/2"', '"name"', "5", '["u",5]']
 
@@ -35,13 +36,51 @@ def test_a_prefix_that_is_none_is_a_wrong_call(fails, filled, prefix):
     assert "--prefix" in fails("ls", filled, "-j", "--prefix", prefix, code=2)
 
 
-def test_long_shows_what_each_record_takes(run, filled):
+def columns(lines):
+    """Size, end and key of each line that ls --long shows."""
+    return [tuple(line.split(maxsplit=2)) for line in lines]
+
+
+def test_long_shows_what_each_record_takes_and_when_it_expires(run, filled):
     lines = run("ls", "--long", filled).lines
-    assert [line.split(maxsplit=1)[1] for line in lines] == ALL
-    sizes = {key: int(size) for size, key in (line.split(maxsplit=1) for line in lines)}
+    shown = columns(lines)
+    assert [key for _, _, key in shown] == ALL
+    assert {end for _, end, _ in shown} == {"-"}
+    sizes = {key: int(size) for size, _, key in shown}
     assert sizes['"a"'] == 1 + 1 + 8
     assert sizes['"name"'] == 1 + 4 + 8
     assert run("ls", "-l", filled, "--prefix", "a").lines == [lines[0]]
+
+
+def test_ends_are_shown_in_utc(run, store_path):
+    with kvstore.open(store_path) as store:
+        store.import_records(
+            DumpRecord("", key, 1, end)
+            for key, end in (("a", 4_102_444_799_999), ("b", 4_102_444_800_000), ("c", 2**62), ("d", None))
+        )
+    assert [end for _, end, _ in columns(run("ls", "-l", store_path).lines[:2])] == [
+        "2099-12-31T23:59:59Z",
+        "2100-01-01T00:00:00Z",
+    ]
+    assert run("ls", "-l", store_path).lines[2].split(maxsplit=1)[1] == 'after 9999            "c"'
+    assert columns(run("ls", "-l", store_path).lines)[3][1:] == ("-", '"d"')
+
+
+def test_what_has_expired_is_not_listed(run, store_path):
+    with kvstore.open(store_path, clock=lambda: 1_000_000_000.0) as store:
+        store.set("over", 1, ttl=5)
+        store["stays"] = 1
+    assert run("ls", store_path).lines == ['"stays"']
+    assert len(run("ls", "-l", store_path).lines) == 1
+
+
+def test_a_namespace_is_listed_by_its_name(run, fails, spaced):
+    assert run("ls", spaced).lines == ['"a"']
+    assert run("ls", "-n", "n", spaced).lines == ['"a"', '"b"', "5"]
+    assert run("ls", spaced, "--namespace", "é m", "--long").lines[0].endswith('"a"')
+    assert run("ls", "-n", "n", spaced, "--prefix", "b").lines == ['"b"']
+    assert fails("ls", "-n", "typo", spaced) == 'no such namespace: "typo"'
+    assert "kvstore:" in fails("get", "-n", "kvstore:expiry", spaced, "a")
 
 
 def test_no_character_is_shown_that_a_terminal_obeys(run, store_path):

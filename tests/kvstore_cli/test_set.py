@@ -90,3 +90,28 @@ def test_a_value_that_no_store_holds_is_an_error(fails, store_path):
 def test_a_key_that_no_store_holds_is_an_error(fails, store_path):
     assert "511" in fails("set", store_path, "x" * 600, "1")
     assert "surrogate" in fails("set", store_path, "\udcff", "1")
+
+
+def test_a_value_may_go_into_a_namespace(run, store_path):
+    assert run("set", store_path, "a", "1", "-n", "n").code == 0
+    assert run("set", "--namespace", "n", "-j", store_path, "5", "2").code == 0
+    with kvstore.open(store_path, readonly=True) as store:
+        assert dict(store) == {}
+        assert dict(store.namespace("n")) == {"a": 1, 5: 2}
+
+
+def test_a_record_may_expire(run, store_path):
+    assert run("set", store_path, "a", "1", "--ttl", "1000").code == 0
+    assert run("set", "--ttl", "0.5", "-n", "n", store_path, "a", "1").code == 0
+    with kvstore.open(store_path, readonly=True) as store:
+        assert 900 < store.ttl("a") <= 1_000
+        assert store.namespace("n").get("a") in (1, None)
+    assert run("set", store_path, "a", "2").code == 0
+    with kvstore.open(store_path, readonly=True) as store:
+        assert store.ttl("a") is None
+
+
+@pytest.mark.parametrize("ttl", ["0", "-1", "nan", "inf", "1e30", "soon", ""])
+def test_a_ttl_without_sense_is_a_wrong_call_and_makes_no_store(fails, store_path, ttl):
+    assert "--ttl" in fails("set", store_path, "a", "1", f"--ttl={ttl}", code=2)
+    assert not store_path.exists()

@@ -22,6 +22,14 @@ JSON_KEY = click.option(
 
 PREFIX = click.option("--prefix", metavar="PREFIX", help="Only keys that begin with this.")
 
+NAMESPACE = click.option(
+    "-n",
+    "--namespace",
+    metavar="NAME",
+    default="",
+    help="The namespace to work in; without this, the default one.",
+)
+
 MAX_LINE = click.option(
     "--max-line",
     type=int,
@@ -50,6 +58,23 @@ def as_prefix(text: str | None, *, json_key: bool) -> str | bytes | tuple[kvstor
     if isinstance(prefix, int):
         raise click.BadParameter("an int has no prefixes", param_hint="--prefix")
     return prefix
+
+
+def within(opened: kvstore.Store, namespace: str) -> kvstore.Store | kvstore.Namespace:
+    """The space of a store that the name means."""
+    return opened.namespace(namespace) if namespace else opened
+
+
+def require_namespace(opened: kvstore.Store, namespace: str) -> None:
+    """Refuse the name of a namespace that has no records: it is a slip of the pen, more often than not."""
+    if namespace and namespace not in opened.namespaces():
+        raise click.ClickException(f"no such namespace: {dump.dumps(namespace)}")
+
+
+def no_such_key(*keys: kvstore.Key, namespace: str) -> click.ClickException:
+    """What to say of keys that are not there."""
+    where = f" in namespace {dump.dumps(namespace)}" if namespace else ""
+    return click.ClickException(f"no such key{where}: {', '.join(map(dump.dump_key, keys))}")
 
 
 def _require(path: Path) -> None:

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvstore.dump import dump_key
 from kvstore_cli import arguments
 
 if TYPE_CHECKING:
@@ -17,10 +16,12 @@ if TYPE_CHECKING:
 @arguments.STORE
 @click.argument("keys", metavar="KEY...", nargs=-1, required=True)
 @arguments.JSON_KEY
-def delete(store: Path, keys: tuple[str, ...], json_key: bool) -> None:
+@arguments.NAMESPACE
+def delete(store: Path, keys: tuple[str, ...], json_key: bool, namespace: str) -> None:
     """Remove each KEY. Where one is not there, the others are removed all the same."""
     wanted = [arguments.as_key(key, json_key=json_key) for key in keys]
     with arguments.for_writing(store, create=False) as opened:
-        missing = [dump_key(key) for key in wanted if not opened.delete(key)]
+        space = arguments.within(opened, namespace)
+        missing = [key for key in wanted if not space.delete(key)]
     if missing:
-        raise click.ClickException(f"no such key: {', '.join(missing)}")
+        raise arguments.no_such_key(*missing, namespace=namespace)

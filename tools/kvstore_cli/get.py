@@ -7,44 +7,43 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvstore.dump import dump_key, dumps, escape
-from kvstore_cli import arguments, terminal
+from kvstore.dump import dumps, escape
+from kvstore_cli import arguments, expiry, terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import kvstore
+    from kvstore.dump import DumpRecord
 
 
 @click.command()
 @arguments.STORE
 @click.argument("key")
 @arguments.JSON_KEY
+@arguments.NAMESPACE
 @click.option("--raw", is_flag=True, help="Write a str or bytes as it is, without quotes and line end.")
-def get(store: Path, key: str, json_key: bool, raw: bool) -> None:
+@click.option("--ttl", is_flag=True, help="Show how many seconds it still lasts instead, null for ever.")
+def get(store: Path, key: str, json_key: bool, namespace: str, raw: bool, ttl: bool) -> None:
     """Show the value of KEY, as JSON on one line."""
     wanted = arguments.as_key(key, json_key=json_key)
-    try:
-        with arguments.for_reading(store) as opened:
-            value = _find(opened, wanted)
-    except KeyError:
-        raise click.ClickException(f"no such key: {dump_key(wanted)}") from None
-    if raw:
-        terminal.output().write(_bytes(value))
+    with arguments.for_reading(store) as opened:
+        record = _find(opened, wanted, namespace)
+    if ttl:
+        terminal.show(dumps(expiry.seconds_left(record.expires)))
+    elif raw:
+        terminal.output().write(_bytes(record.value))
     else:
-        terminal.show(dumps(value))
+        terminal.show(dumps(record.value))
 
 
-def _find(opened: kvstore.Store, key: kvstore.Key) -> object:
-    """The value of a key, with the registered types in it left as they are. KeyError if there is none."""
-    if isinstance(key, int):
-        return opened[key]
-    # What begins with a key begins with that key itself.
-    for record in opened.export_records(prefix=key, namespace=""):
-        if record.key == key:
-            return record.value
-        break
-    raise KeyError(key)
+def _find(opened: kvstore.Store, key: kvstore.Key, namespace: str) -> DumpRecord:
+    """The record of a key, with the registered types in its value left as they are."""
+    arguments.within(opened, namespace)
+    record = opened.export_record(key, namespace=namespace)
+    if record is None:
+        raise arguments.no_such_key(key, namespace=namespace)
+    return record
 
 
 def _bytes(value: object) -> bytes:

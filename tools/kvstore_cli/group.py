@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kvstore.errors import KvstoreError
-from kvstore_cli import delete, dump, get, load, ls, set, stats, terminal
+from kvstore_cli import backup, compact, delete, dump, get, load, ls, set, stats, terminal, verify
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +32,18 @@ def cli(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-for command in (dump.dump, load.load, ls.ls, get.get, set.set, delete.delete, stats.stats):
+for command in (
+    backup.backup,
+    compact.compact,
+    delete.delete,
+    dump.dump,
+    get.get,
+    load.load,
+    ls.ls,
+    set.set,
+    stats.stats,
+    verify.verify,
+):
     cli.add_command(command)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kvstore import dump
-from kvstore_cli import arguments, terminal
+from kvstore_cli import arguments, expiry, terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -20,9 +20,11 @@ if TYPE_CHECKING:
 @click.argument("key")
 @click.argument("value")
 @arguments.JSON_KEY
+@arguments.NAMESPACE
+@expiry.TTL
 @click.option("--string", "form", flag_value="string", help="VALUE is a text, and stored as str.")
 @click.option("--bytes", "form", flag_value="bytes", help="VALUE is stored as bytes.")
-def set(store: Path, key: str, value: str, json_key: bool, form: str | None) -> None:
+def set(store: Path, key: str, value: str, json_key: bool, namespace: str, ttl: float | None, form: str | None) -> None:
     """Store VALUE under KEY. A store that isn't there is made.
 
     VALUE is JSON, such as 5, '"text"' or '{"a": [1, 2]}', and - reads it from standard input.
@@ -31,7 +33,7 @@ def set(store: Path, key: str, value: str, json_key: bool, form: str | None) -> 
     raw = terminal.input().read() if value == "-" else os.fsencode(value)
     parsed = _parse(raw, form)
     with arguments.for_writing(store, create=True) as opened:
-        opened.set(wanted, parsed)
+        arguments.within(opened, namespace).set(wanted, parsed, ttl=ttl)
 
 
 def _parse(raw: bytes, form: str | None) -> object:
