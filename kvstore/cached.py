@@ -105,7 +105,10 @@ class CachedSpace(WritableSpace):
             entry = self._front.get(_token(key))  # type: ignore[arg-type]  # where there is no token, there is no entry
             if entry is not None and entry.expires is None:
                 return True
-        return super().__contains__(key)
+        encoded = keys.encode_lookup(key)
+        # Not by a view, which may have to wait for another process's writer where the space is new to this one.
+        raw = None if encoded is None else self._engine.backend.get(self._space, encoded)[0]
+        return raw is not None and self._is_live(raw)
 
     def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
         """The keys that are there, with their values, in the order asked for; all as of one commit.
@@ -213,6 +216,9 @@ class CachedSpace(WritableSpace):
         return self._fetch_by(lambda space, encoded: (view.get(space, encoded), view.id), key, token, MISSING)
 
     # -- where reads and writes go ---------------------------------------------------------------------------
+
+    def _counting_view(self) -> AbstractContextManager[Reading]:
+        return self._engine.backend.read("")
 
     def _view(self, *also: Space) -> AbstractContextManager[Reading]:
         return self._engine.backend.read(self._space, *also)

@@ -185,11 +185,14 @@ class Companion:
     # -- locks -------------------------------------------------------------------------------------------------------
 
     def lock_writing(self, timeout: float | None, stated: float | None = None) -> None:
-        """Take the right to write, before every other process. Raises ``StoreBusyError`` after ``timeout`` seconds, which may
-        be what is left of those that were ``stated``."""
+        """Take the right to write, before every other process.
+
+        Raises ``StoreBusyError`` after ``timeout`` seconds, which may be what is left of those that were ``stated``.
+        """
         if not self._lock(_WRITE_BYTE, timeout):
+            seconds = timeout if stated is None else stated
             raise StoreBusyError(
-                f"another process has been writing to {self._path.removesuffix('-ring')} for {timeout if stated is None else stated} seconds; "
+                f"another process has been writing to {self._path.removesuffix('-ring')} for {seconds} seconds; "
                 "try again, or allow a longer timeout"
             )
         self.writing = True

@@ -19,13 +19,14 @@ from kvstore.backends import Backend, Options, connect, identify
 from kvstore.commit import Committer
 from kvstore.companion import Companion
 from kvstore.errors import StoreBusyError, StoreClosedError, TransactionError
-from kvstore.once import Flights
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from contextlib import AbstractContextManager
     from typing import Any, NoReturn, Protocol
+
+    from kvstore.once import Flights
 else:
     Protocol = object
 
@@ -58,10 +59,21 @@ class Engine:
         self.backend, self.companion = _open_present(identity, options)
         self.backend.tell_who_writes(self.companion.others_write)
         self.committer = Committer(self.backend, self.companion)
-        self.flights = Flights()
+        self._flights: Flights | None = None
         self.tiers: weakref.WeakSet[Tier] = weakref.WeakSet()
         self.handles = 0
         self._torn = False
+
+    @property
+    def flights(self) -> Flights:
+        """The missing values that this process is computing; imported and made when the first one is asked for."""
+        if self._flights is None:
+            from kvstore.once import Flights
+
+            with _lock:
+                if self._flights is None:
+                    self._flights = Flights()
+        return self._flights
 
     @classmethod
     def acquire(cls, location: str | os.PathLike[str], options: Options) -> Engine:
@@ -140,7 +152,8 @@ class Engine:
         self.backend.leave_to_parent(for_good=self._torn)
         self.companion.reopen_in_child()
         self.committer.start_over_in_child()
-        self.flights.start_over_in_child()
+        if self._flights is not None:
+            self._flights.start_over_in_child()
         for tier in self.tiers:
             tier.start_over_in_child()
         if not self._torn and self.backend.replaced():

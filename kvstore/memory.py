@@ -160,9 +160,10 @@ class MemoryTier:
                     # A whole space: nothing of it comes back, and its places couldn't be found again.
                     self._drop((change,))
                     continue
-                for space, token in self._known((change,)):
-                    if self._fronts[space].pop(token, None) is not None:
-                        self._counts[space].invalidations += 1
+                space, encoded = change
+                front = self._fronts.get(space)
+                if front and front.pop(token_of(encoded), None) is not None:
+                    self._counts[space].invalidations += 1
 
     def abandon(self, changed: Iterable[Change]) -> None:
         """The commit that ``forget`` was called for failed: give up the places that the policy has kept."""

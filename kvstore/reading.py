@@ -37,6 +37,10 @@ class ReadableSpace(Mapping[Key, "Any"]):
         """The consistent view that one call, or one iteration, reads from: of this space, and ``also`` of others."""
         raise NotImplementedError
 
+    def _counting_view(self) -> AbstractContextManager[Reading]:
+        """A view that need not do more than count."""
+        return self._view()
+
     # -- single keys ---------------------------------------------------------------------------------------------
 
     def __getitem__(self, key: Key) -> Any:
@@ -162,7 +166,7 @@ class ReadableSpace(Mapping[Key, "Any"]):
         return self._scan_keys(keys.ALL, reverse=True)
 
     def __len__(self) -> int:
-        with self._view() as view:
+        with self._counting_view() as view:
             if not view.count(expiry.INDEX):
                 return view.count(self._space)
         with self._view(expiry.INDEX) as view:

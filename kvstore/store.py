@@ -74,6 +74,9 @@ class Store(CachedSpace):
     def namespace(self, name: str) -> Namespace:
         """The namespace of that name; it comes to be with its first record.
 
+        Where another process has made it, the first iteration, ``get_many`` or snapshot of this one that meets it waits for
+        the transaction that is under way.
+
         Raises ``InvalidKeyError`` for a name that is no str, is empty, longer than 200 bytes in UTF-8, has a NUL or
         begins with ``kvstore:``. A store has room for 250 namespaces; for more, use tuple keys.
         """

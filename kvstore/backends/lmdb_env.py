@@ -151,8 +151,8 @@ class Environment:
     def open_space(self, space: Space, *, wait: bool = False) -> bool:
         """Get a lasting handle of a space that this process has not met yet; whether there is one now.
 
-        It takes a write transaction of the binding's own, for what ends as a read is only put aside, and its handles with it.
-        So it isn't tried where the file has no such space, nor, unless it must ``wait``, while another process is writing.
+        It takes a write transaction, for one that ends as a read is only put aside by the binding, and its handles with it. So it
+        isn't tried where the file has no such space, nor, unless it must ``wait``, while another process is writing.
         """
         self.gate.check()
         with self.gate.lock:
@@ -161,7 +161,14 @@ class Environment:
                     return False
             if not wait and self.others_write():
                 return False
-            self.handles[space] = self.raw.open_db(database_name(space), create=False)
+            name = database_name(space)
+            if self._options.readonly:
+                self.handles[space] = self.raw.open_db(name, create=False)
+            else:
+                # Not left to ``open_db``, which would wait for another process's writer with the interpreter locked.
+                with self.raw.begin(write=True) as writing:
+                    handle = self.raw.open_db(name, txn=writing, create=False)
+                self.handles[space] = handle
         return True
 
     # -- after a fork ------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import threading
-from collections import namedtuple
 from collections.abc import Iterator, Sequence
 from struct import Struct
 
@@ -63,8 +62,17 @@ def format_of(txn: Any, meta: Any) -> bytes | None:
     return found
 
 
-Figures = namedtuple("Figures", ["branch_pages", "leaf_pages", "overflow_pages", "entries"])
-"""What LMDB's record of a tree says of it."""
+class Figures:
+    """What LMDB's record of a tree says of it."""
+
+    __slots__ = ("branch_pages", "entries", "leaf_pages", "overflow_pages")
+
+    def __init__(self, branch_pages: int, leaf_pages: int, overflow_pages: int, entries: int) -> None:
+        self.branch_pages = branch_pages
+        self.leaf_pages = leaf_pages
+        self.overflow_pages = overflow_pages
+        self.entries = entries
+
 
 _TREE: Final = Struct("=8x QQQQ 8x")
 """``MDB_db`` of 64-bit LMDB 0.9: padding, flags, depth; pages by kind, entries; the root's page."""
