@@ -47,7 +47,13 @@ class LoopSpace(CachedSpace):
     def _fetch_by(self, *_: object) -> NoReturn:
         raise FileNeededError
 
+    def _record_of(self, encoded: bytes) -> NoReturn:
+        raise FileNeededError
+
     def _view(self, *_: Space) -> NoReturn:
+        raise FileNeededError
+
+    def _counting_view(self) -> NoReturn:
         raise FileNeededError
 
     def _commit(self, apply: Apply[R]) -> R:

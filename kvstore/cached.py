@@ -107,8 +107,11 @@ class CachedSpace(WritableSpace):
                 return True
         encoded = keys.encode_lookup(key)
         # Not by a view, which may have to wait for another process's writer where the space is new to this one.
-        raw = None if encoded is None else self._engine.backend.get(self._space, encoded)[0]
+        raw = None if encoded is None else self._record_of(encoded)
         return raw is not None and self._is_live(raw)
+
+    def _record_of(self, encoded: bytes) -> bytes | None:
+        return self._engine.backend.get(self._space, encoded)[0]
 
     def get_many(self, keys: Iterable[Key]) -> dict[Key, Any]:
         """The keys that are there, with their values, in the order asked for; all as of one commit.

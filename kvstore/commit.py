@@ -44,8 +44,12 @@ class Committer:
         self._companion = companion
         self.start_over_in_child()
 
-    def start_over_in_child(self) -> None:
-        """Begin with nothing: the threads that waited, and the one that had the turn, are the parent's."""
+    def start_over_in_child(self, *, torn: bool = False) -> None:
+        """Begin with nothing: the threads that waited, and the one that had the turn, are the parent's.
+
+        ``torn``: the parent was inside a transaction, so this process can't write at all.
+        """
+        self._torn = torn
         self._waiting: deque[Write] = deque()
         self._posted: deque[Write] = deque()
         self._turn = threading.Lock()
@@ -105,6 +109,8 @@ class Committer:
 
     def post(self, write: Write) -> None:
         """Have the courier commit ``write``; its ``on_done`` tells when the outcome is settled."""
+        if self._torn:
+            self.refuse_own_turn()
         if self._courier is None:
             self._start_courier()
         self._posted.append(write)
@@ -339,6 +345,11 @@ class Committer:
 
     def refuse_own_turn(self) -> None:
         """Raise ``TransactionError`` where the calling thread has the turn, so that waiting for it would be for ever."""
+        if self._torn:
+            raise TransactionError(
+                "the child of a fork inside a transaction can't use the store; fork outside of transactions, or open the "
+                "store after forking"
+            )
         if self._holder == threading.get_ident():
             raise TransactionError(
                 "this thread is inside a transaction of this store; use the transaction's own methods until it ends"

@@ -45,6 +45,15 @@ class Tier(Protocol):
 
     def move_to(self, commits: tuple[Sequence[int], Sequence[int]]) -> None: ...
 
+    @property
+    def is_torn(self) -> bool:
+        """Whether this process is the child of a fork inside a transaction."""
+        return self._torn
+
+    def is_whole(self) -> None:
+        """Say, in the parent, that the fork is over: a transaction that it came in the middle of goes on here."""
+        self._torn = False
+
     def start_over_in_child(self) -> None: ...
 
     def start_over_with(self, commits: tuple[Sequence[int], Sequence[int]]) -> None: ...
@@ -112,6 +121,9 @@ class Engine:
         """One handle less; the last one closes the file."""
         with _lock:
             self.handles -= 1
+            if self._torn:
+                # What is open is the parent's, in the middle of a transaction, and ends with this process.
+                return
             if not self.handles:
                 try:
                     self.committer.close()
@@ -147,11 +159,15 @@ class Engine:
                 stack.enter_context(tier.held())
             yield
 
+    def is_whole(self) -> None:
+        """Say, in the parent, that the fork is over: a transaction that it came in the middle of goes on here."""
+        self._torn = False
+
     def start_over_in_child(self) -> None:
         """Make what the parent had open this process's own."""
         self.backend.leave_to_parent(for_good=self._torn)
         self.companion.reopen_in_child()
-        self.committer.start_over_in_child()
+        self.committer.start_over_in_child(torn=self._torn)
         if self._flights is not None:
             self._flights.start_over_in_child()
         for tier in self.tiers:
@@ -208,6 +224,8 @@ class _Fork:
 
     def after_in_parent(self) -> None:
         self._held.close()
+        for engine in _engines.values():
+            engine.is_whole()
         _lock.release()
 
     def after_in_child(self) -> None:

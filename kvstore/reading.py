@@ -128,7 +128,7 @@ class ReadableSpace(Mapping[Key, "Any"]):
         Raises ``InvalidKeyError`` for a bound that can't be a key, ``ValueError`` for a negative limit.
         """
         span = _span(prefix, start, stop)
-        return itertools.islice(self._scan(span, reverse=reverse), _checked(limit))
+        return _limited(self._scan(span, reverse=reverse), _checked(limit))
 
     def scan_keys(
         self,
@@ -141,7 +141,7 @@ class ReadableSpace(Mapping[Key, "Any"]):
     ) -> Iterator[Key]:
         """The keys alone; everything else as ``scan``."""
         span = _span(prefix, start, stop)
-        return itertools.islice(self._scan_keys(span, reverse=reverse), _checked(limit))
+        return _limited(self._scan_keys(span, reverse=reverse), _checked(limit))
 
     def _scan(self, span: tuple[bytes, bytes], *, reverse: bool) -> Iterator[tuple[Key, Any]]:
         with self._view() as view:
@@ -289,6 +289,11 @@ def _span(prefix: Any, start: Key | None, stop: Key | None) -> tuple[bytes, byte
     if stop is not None:
         high = min(high, keys.encode(stop))
     return low, high
+
+
+def _limited(found: Iterator[T], limit: int | None) -> Iterator[T]:
+    """At most so many; a generator, so that whoever stops early can ``close`` it, and the view with it."""
+    yield from itertools.islice(found, limit)
 
 
 def _checked(limit: int | None) -> int | None:

@@ -251,7 +251,7 @@ class Store(CachedSpace):
 
         Waits for a transaction of another thread. Raises ``TransactionError`` inside one of this thread's own, and goes on.
         """
-        if self._finalizer.alive:
+        if self._finalizer.alive and not self._engine.is_torn:
             self._engine.committer.refuse_own_turn()
         self._finalizer()
         for space in (self, *self._namespaces.values()):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     R = TypeVar("R")
 
 _STEP: Final = 256
+_OF_THE_PARENT: Final = "the transaction is the parent process's; a forked child can't take part in it"
 
 
 class _SteppingSpace(ReadableSpace):
@@ -110,6 +112,7 @@ class Transaction(TransactionSpace):
         self._running: AbstractContextManager[Writing] | None = None
         self._txn: Writing | None = None
         self._thread: int | None = None
+        self._process: int | None = None
 
     def namespace(self, name: str) -> TransactionSpace:
         """The namespace of that name, inside this transaction."""
@@ -122,18 +125,30 @@ class Transaction(TransactionSpace):
         self._txn = running.__enter__()
         self._running = running
         self._thread = threading.get_ident()
+        self._process = os.getpid()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._txn = None
-        if self._running is not None:
+        if self._running is None:
+            return
+        if self._process == os.getpid():
             self._running.__exit__(kind, error, traceback)
+        else:
+            # In a forked child, which must not commit what is its parent's.
+            lost = TransactionError(_OF_THE_PARENT)
+            with contextlib.suppress(TransactionError):
+                self._running.__exit__(TransactionError, lost, None)
+            if kind is None:
+                raise lost
 
     def _open_txn(self) -> Writing:
         if self._txn is None:
             raise TransactionError("the transaction is not under way: use it inside `with store.transaction() as tx:`")
+        if self._process != os.getpid():
+            raise TransactionError(_OF_THE_PARENT)
         if self._thread != threading.get_ident():
             raise TransactionError("a transaction belongs to the thread that began it; use the store in other threads")
         return self._txn

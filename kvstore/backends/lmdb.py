@@ -124,6 +124,10 @@ class LmdbBackend:
             # A transaction can use the handles that were there when it began, and compacting replaces them all.
             known = list(self._env.handles)
             txn = self._env.begin_following()
+            if not known:
+                # A forked child's first read, which has opened the environment: now the handles are there.
+                txn.abort()
+                continue
             handles = {space: handle for space in known if (handle := self._env.handles.get(space)) is not None}
             view = ReadTxn(txn, handles, self.identity)
             unknown = [space for space in spaces or view.databases() if space != META and not view.knows(space)]
