@@ -45,15 +45,6 @@ class Tier(Protocol):
 
     def move_to(self, commits: tuple[Sequence[int], Sequence[int]]) -> None: ...
 
-    @property
-    def is_torn(self) -> bool:
-        """Whether this process is the child of a fork inside a transaction."""
-        return self._torn
-
-    def is_whole(self) -> None:
-        """Say, in the parent, that the fork is over: a transaction that it came in the middle of goes on here."""
-        self._torn = False
-
     def start_over_in_child(self) -> None: ...
 
     def start_over_with(self, commits: tuple[Sequence[int], Sequence[int]]) -> None: ...
@@ -159,6 +150,11 @@ class Engine:
                 stack.enter_context(tier.held())
             yield
 
+    @property
+    def is_torn(self) -> bool:
+        """Whether this process is the child of a fork inside a transaction."""
+        return self._torn
+
     def is_whole(self) -> None:
         """Say, in the parent, that the fork is over: a transaction that it came in the middle of goes on here."""
         self._torn = False
@@ -234,6 +230,11 @@ class _Fork:
         _lock = threading.RLock()
         for engine in _engines.values():
             engine.start_over_in_child()
+
+
+def is_in_use() -> bool:
+    """Whether this process has a store open."""
+    return bool(_engines)
 
 
 _fork = _Fork()

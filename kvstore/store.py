@@ -11,7 +11,7 @@ from types import TracebackType
 from kvstore import expiry, keys
 from kvstore.backends import OWN_SPACE, Durability, Options, Writing
 from kvstore.cached import CachedSpace, Handle
-from kvstore.engine import Engine
+from kvstore.engine import Engine, is_in_use
 from kvstore.errors import InvalidKeyTypeError, InvalidKeyValueError, KvstoreError, RoomPendingError, StoreBusyError
 from kvstore.memory import MemoryTier
 from kvstore.stats import Counts, Stats
@@ -360,3 +360,34 @@ def _require_size(name: str, value: object, least: int) -> None:
 def _give_back(engine: Engine, tier: MemoryTier) -> None:
     tier.close()
     engine.release()
+
+
+_IMPORTED_LATE: Final = (
+    "ctypes",
+    "decimal",
+    "fractions",
+    "lmdb._envid",
+    "lmdb.verify",
+    "uuid",
+    "zoneinfo",
+    "kvstore.backends.lmdb_fork",
+    "kvstore.codec_extended",
+    "kvstore.dump_record",
+    "kvstore.once",
+    "kvstore.registry",
+    "kvstore.transaction",
+    "kvstore.verify",
+)
+
+
+def _finish_imports() -> None:
+    """Import what is imported where it is needed: what one thread imports while another forks stays locked in the child."""
+    from importlib import import_module
+
+    if is_in_use():
+        for name in _IMPORTED_LATE:
+            import_module(name)
+
+
+# After the engine has registered what it does, and so before it does it: nobody may wait for an import with a lock held.
+os.register_at_fork(before=_finish_imports)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pickle
 import select
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 from tests.threads import PATIENCE_SECONDS
@@ -51,7 +50,7 @@ def _tell(writer: int, function: Callable[[], Any]) -> None:
     try:
         try:
             answer = (function(), None)
-        except BaseException as error:  # noqa: BLE001  # nothing may get out into the copy of the test runner
+        except BaseException as error:  # nothing may get out into the copy of the test runner
             answer = (None, error)
         with os.fdopen(writer, "wb") as out:
             pickle.dump(answer, out)
@@ -62,9 +61,3 @@ def _tell(writer: int, function: Callable[[], Any]) -> None:
 def in_child(function: Callable[[], Any]) -> Any:
     """What the function gives, or raises, in a forked child."""
     return Child(function).answer()
-
-
-@contextlib.contextmanager
-def children(number: int, function: Callable[[int], Any]) -> Iterator[list[Child]]:
-    """So many children, each calling the function with its number, while the block runs."""
-    yield [Child(lambda name=name: function(name)) for name in range(number)]  # type: ignore[misc]

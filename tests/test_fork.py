@@ -321,7 +321,7 @@ def test_forking_while_a_thread_pool_reads_and_writes(store_path, store, fresh, 
                 both = shared.get_many(["left", "right"])
                 assert sum(both.values()) == 0
                 assert shared[50] == [50]
-                assert dict(shared.scan(stop=10)) == {number: [number] for number in range(10)}
+                assert dict(shared.scan(start=0, stop=10)) == {number: [number] for number in range(10)}
                 transfer()
                 shared.incr("children")
 
@@ -512,7 +512,7 @@ def child():
     if when == "unused":
         return
     if when == "read":
-        assert store[5] == [5] and len(store) == 100 and store.get("missing") is None
+        assert store[5] in ([5], (5, "later")) and len(store) == 100 and store.get("missing") is None
     if when == "written":
         store["child"] = store.incr("n")
     if when == "with a snapshot":

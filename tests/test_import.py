@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
+from pathlib import Path
+
+from kvstore import store as store_module
 
 DEPENDENCIES = "lmdb, msgpack, cachetools, xxhash"
 
@@ -104,3 +108,35 @@ with kvstore.open(P) as s: s["k"] = [decimal.Decimal("0.5"), uuid.UUID(int=5), f
     ]
     values = "[Decimal('0.5'), UUID('00000000-0000-0000-0000-000000000005'), Fraction(1, 2)]"
     assert shown[1].strip() == f"{values} {values} 1"
+
+
+def imported_late():
+    """Names of the modules that functions of the library import, those for tools and the asyncio face left out."""
+    found = set()
+    for path in Path(store_module.__file__).parent.rglob("*.py"):
+        if path.name.startswith(("dump", "aio")):
+            continue
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, ast.FunctionDef):
+                for node in ast.walk(function):
+                    if isinstance(node, ast.Import):
+                        found |= {alias.name for alias in node.names}
+                    elif isinstance(node, ast.ImportFrom):
+                        within = {f"{node.module}.{alias.name}" for alias in node.names}
+                        found |= {name for name in within if name == "lmdb.verify"} or {node.module}
+    return found - {"importlib"}
+
+
+def test_whatever_is_imported_late_is_imported_before_a_fork(tmp_path):
+    late = imported_late()
+    assert late >= {"kvstore.transaction", "kvstore.codec_extended", "decimal"}
+    code = f"""
+import kvstore, os, sys
+with kvstore.open({str(tmp_path / "store.kv")!r}) as store:
+    if os.fork() == 0:
+        print(*sys.modules, flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    forked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert late <= set(forked.stdout.split())

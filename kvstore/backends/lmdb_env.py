@@ -70,6 +70,7 @@ class Environment:
         self.handles: Handles = {}
         self.others_write: Callable[[], bool] = lambda: False
         self.begin: Callable[..., Any]
+        self._opener: Callable[..., Any] = lmdb.open
         self._open()
 
     def _open(self) -> None:
@@ -79,7 +80,7 @@ class Environment:
         self.inode = (found.st_dev, found.st_ino)
         limit = self._least_map if options.max_size is None else options.max_size
         try:
-            self.raw = lmdb.open(
+            self.raw = self._opener(
                 self.path,
                 # A file that is larger than its limit by now needs room to be emptied in.
                 map_size=max(limit, 2 * size if options.max_size is None else size + limit // 16),
@@ -128,7 +129,7 @@ class Environment:
         with self.gate.lock:
             if self.begin == self._refuse_closed:
                 return
-            opened = self.begin not in (self._begin_anew, self._refuse_torn)
+            opened = self.begin not in (self._begin_in_child, self._begin_anew, self._refuse_torn)
             self.begin = self._refuse_closed
             if not opened:
                 return
@@ -174,19 +175,27 @@ class Environment:
     # -- after a fork ------------------------------------------------------------------------------------------------
 
     def leave_to_parent(self, *, for_good: bool) -> None:
-        from kvstore.backends.lmdb_fork import make_lock_private
+        from kvstore.backends.lmdb_fork import keep_for_ever, make_lock_private, open_beside_inherited
 
+        keep_for_ever(self.raw)
+        self._opener = open_beside_inherited
         parted = make_lock_private(lmdb_file.beside(self.path, "-lock")) and not for_good
         self._pausing = threading.RLock()
         self.gate = WriteGate(self.path)
         self.handles = {}
-        self.begin = self._begin_anew if parted else self._refuse_torn
+        self.begin = self._begin_in_child if parted else self._refuse_torn
 
     def _refuse_torn(self, **_: object) -> Any:
         raise TransactionError(
             f"{self.path}: the child of a fork inside a transaction can't use the store; fork outside of transactions, "
             "or open the store after forking"
         )
+
+    def _begin_in_child(self, **how: Any) -> Any:
+        with self._pausing:
+            if self.begin == self._begin_in_child:
+                self._open()
+            return self.begin(**how)
 
     def _begin_anew(self, **how: Any) -> Any:
         with self._pausing:

@@ -1,17 +1,24 @@
 """Parting a forked child from its parent's LMDB environment.
 
 The environment's lock file is mapped, shared, into the child as it is into the parent, and in it stand the parent's reader
-slots. Ending an inherited transaction in the child, or closing the inherited environment, would clear those slots, and
-the parent's readers would see pages change under them. The binding, for its part, opens no file twice in one process, so
-the inherited environment has to be closed before the child can open its own.
+slots. Ending an inherited transaction in the child would clear its slot, and the parent's reader would see pages change
+under it. Hence the child first puts a private copy in the place of the shared map: what is cleared then is its own affair.
 
-Hence the child first puts a private copy in the place of the shared map: what is cleared then is the child's affair.
+The inherited environment can't be closed, since closing waits for what the parent's other threads were doing at the time of
+the fork. So it is kept for ever, and the binding, which opens no file twice in one process, is shown the child's file as
+another one.
 """
 
 from __future__ import annotations
 
 import mmap
 import os
+
+import lmdb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
 
 
 def make_lock_private(lock: str) -> bool:
@@ -21,6 +28,25 @@ def make_lock_private(lock: str) -> bool:
     """
     spans = _mapped(lock)
     return bool(spans) and all(_remap_privately(lock, *span) for span in spans)
+
+
+def keep_for_ever(inherited: Any) -> None:
+    """Never free it, not even when the interpreter ends: freeing it would close it."""
+    import ctypes  # seldom needed, and heavy
+
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(inherited))
+
+
+def open_beside_inherited(*what: Any, **how: Any) -> lmdb.Environment:
+    """As ``lmdb.open``, of an environment that this process has inherited open."""
+    import lmdb._envid as names
+
+    keys = names.env_keys
+    names.env_keys = lambda *_: ()
+    try:
+        return lmdb.open(*what, **how)
+    finally:
+        names.env_keys = keys
 
 
 def _mapped(path: str) -> list[tuple[int, int, int]]:
