@@ -348,7 +348,7 @@ class SharedStoreMachine(RuleBasedStateMachine):
 
 
 TestSharedStore = SharedStoreMachine.TestCase
-TestSharedStore.settings = settings(max_examples=settings.default.max_examples // 3, stateful_step_count=40)
+TestSharedStore.settings = settings(max_examples=settings.default.max_examples, stateful_step_count=50)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -47,6 +47,9 @@ _QUIESCE_POLL_SECONDS: Final = 0.001
 _MAP_SIZE: Final = 64 << 30 if sys.maxsize > 1 << 32 else 1 << 30
 
 
+_open: Callable[..., Any] = lmdb.open
+
+
 def write_new_file(path: str) -> None:
     """Make the empty store of which ``lmdb_file.create`` makes a file with a name."""
     new = lmdb.open(path, subdir=False, lock=False, map_size=1 << 20, max_dbs=1, mode=lmdb_file.MODE)
@@ -70,7 +73,6 @@ class Environment:
         self.handles: Handles = {}
         self.others_write: Callable[[], bool] = lambda: False
         self.begin: Callable[..., Any]
-        self._opener: Callable[..., Any] = lmdb.open
         self._open()
 
     def _open(self) -> None:
@@ -80,7 +82,7 @@ class Environment:
         self.inode = (found.st_dev, found.st_ino)
         limit = self._least_map if options.max_size is None else options.max_size
         try:
-            self.raw = self._opener(
+            self.raw = _open(
                 self.path,
                 # A file that is larger than its limit by now needs room to be emptied in.
                 map_size=max(limit, 2 * size if options.max_size is None else size + limit // 16),
@@ -177,8 +179,9 @@ class Environment:
     def leave_to_parent(self, *, for_good: bool) -> None:
         from kvstore.backends.lmdb_fork import keep_for_ever, make_lock_private, open_beside_inherited
 
+        global _open  # noqa: PLW0603  # what is inherited stays so for every later opening
+        _open = open_beside_inherited
         keep_for_ever(self.raw)
-        self._opener = open_beside_inherited
         parted = make_lock_private(lmdb_file.beside(self.path, "-lock")) and not for_good
         self._pausing = threading.RLock()
         self.gate = WriteGate(self.path)
