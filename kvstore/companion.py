@@ -36,7 +36,8 @@ _MODE: Final = 0o600
 _WRITE_BYTE: Final = 1 << 40
 _TENURE_BYTES: Final = _WRITE_BYTE + 1
 _TENURE_SPAN: Final = 1 << 32
-_WRITING_SPAN: Final = 1 + _TENURE_SPAN
+_QUEUE_BYTE: Final = _WRITE_BYTE - 1
+_WRITING_SPAN: Final = 2 + _TENURE_SPAN
 _LEASE_BYTES: Final = 1 << 41
 _LEASE_SPAN: Final = (1 << 61) - 1
 _POLL_SECONDS: Final = 0.002
@@ -101,7 +102,7 @@ class Companion:
         self._set_release()
         alone = self._try_alone()
         if not alone:
-            self._be_present()
+            _be_present(self._file, self._path)
         self._ring = Ring(_Bytes(self._file), self._store, self._lasts)
         self._changes = self._ring
         if alone:
@@ -117,21 +118,6 @@ class Companion:
         except BlockingIOError:
             return False
         return True
-
-    def _be_present(self) -> None:
-        """Hold the shared lock; an exclusive one, held while a file is being replaced, is waited for."""
-        deadline = time.monotonic() + _OPENING_SECONDS
-        while True:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() > deadline:
-                    raise StoreBusyError(
-                        f"{self._path}: another process is replacing the store's file; try again when it is done"
-                    ) from None
-                time.sleep(_POLL_SECONDS)
-            else:
-                return
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -189,7 +175,11 @@ class Companion:
 
         Raises ``StoreBusyError`` after ``timeout`` seconds, which may be what is left of those that were ``stated``.
         """
-        if not self._lock(_WRITE_BYTE, timeout):
+        # Who waits next holds the queue's byte, so that a process that writes without a pause can't take the lock again
+        # before one that has waited for it.
+        had = self._lock(_QUEUE_BYTE, timeout) and self._lock(_WRITE_BYTE, timeout)
+        self._unlock(_QUEUE_BYTE)
+        if not had:
             seconds = timeout if stated is None else stated
             raise StoreBusyError(
                 f"another process has been writing to {self._path.removesuffix('-ring')} for {seconds} seconds; "
@@ -207,10 +197,10 @@ class Companion:
         if self._file < 0:
             self.unlock_writing: Callable[[], object] = int
         elif _HAS_FILE_LOCKS:
-            unlock = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, _WRITE_BYTE, _WRITING_SPAN, 0)
+            unlock = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, _QUEUE_BYTE, _WRITING_SPAN, 0)
             self.unlock_writing = partial(fcntl.fcntl, self._file, fcntl.F_OFD_SETLK, unlock)
         else:
-            self.unlock_writing = partial(fcntl.lockf, self._file, fcntl.LOCK_UN, _WRITING_SPAN, _WRITE_BYTE)
+            self.unlock_writing = partial(fcntl.lockf, self._file, fcntl.LOCK_UN, _WRITING_SPAN, _QUEUE_BYTE)
 
     def others_write(self) -> bool:
         """Whether another process holds the write lock at this moment, as far as the system can say."""
@@ -268,6 +258,38 @@ class Companion:
             descriptor, self._file = self._file, -1
             self._set_release()
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def present(path: str) -> Iterator[None]:
+    """Run the block while no other process is replacing the store's file, where the companion at ``path`` is there already."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        # Nobody has the store open, or what is wrong with the companion will be said when it is opened for good.
+        yield
+        return
+    try:
+        _be_present(file, path)
+        yield
+    finally:
+        os.close(file)
+
+
+def _be_present(file: int, path: str) -> None:
+    """Hold the shared lock; an exclusive one, held while a file is being replaced, is waited for."""
+    deadline = time.monotonic() + _OPENING_SECONDS
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise StoreBusyError(
+                    f"{path}: another process is replacing the store's file; try again when it is done"
+                ) from None
+            time.sleep(_POLL_SECONDS)
+        else:
+            return
 
 
 # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.

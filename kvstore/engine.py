@@ -15,9 +15,9 @@ import threading
 import weakref
 from collections.abc import Iterator
 
-from kvstore.backends import Backend, Options, connect, identify
+from kvstore.backends import Backend, Options, companion_of, connect, identify
 from kvstore.commit import Committer
-from kvstore.companion import Companion
+from kvstore.companion import Companion, present
 from kvstore.errors import StoreBusyError, StoreClosedError, TransactionError
 
 TYPE_CHECKING = False
@@ -180,7 +180,9 @@ class Engine:
 def _open_present(identity: str, options: Options) -> tuple[Backend, Companion]:
     """The backend and the companion, once no other process can be replacing the file any more."""
     while True:
-        backend = connect(identity, options)
+        # What another process is just replacing must not even be opened: the engine's locks belong to the name, not the file.
+        with present(companion_of(identity)):
+            backend = connect(identity, options)
         try:
             companion = Companion(backend.companion, backend.inode())
         except BaseException:

@@ -29,6 +29,7 @@ __all__ = [
     "Reading",
     "Space",
     "Writing",
+    "companion_of",
     "connect",
     "identify",
 ]
@@ -46,6 +47,11 @@ def identify(location: str | os.PathLike[str]) -> str:
     if separator:
         raise KvstoreError(f"no backend for {scheme}:// locations; give the path of a file")
     return LmdbBackend.identify(text)
+
+
+def companion_of(identity: str) -> str:
+    """The path where processes that share what ``identify`` named keep a file of their own."""
+    return LmdbBackend.companion_of(identity)
 
 
 def connect(identity: str, options: Options) -> Backend:

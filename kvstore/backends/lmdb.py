@@ -42,7 +42,7 @@ class LmdbBackend:
     def __init__(self, identity: str, options: Options, *, map_size: int | None = None) -> None:
         self.identity = identity
         self.readonly = options.readonly
-        self.companion = lmdb_file.beside(identity, "-ring")
+        self.companion = self.companion_of(identity)
         self._limit = SizeLimit(identity, options.max_size)
         if not os.path.lexists(identity):
             if options.readonly or not options.create:
@@ -52,6 +52,10 @@ class LmdbBackend:
             lmdb_file.create(identity, write_new_file)
         lmdb_file.admit(identity, lambda path: not _structural_problems(path))
         self._env = Environment(identity, options, map_size)
+
+    @staticmethod
+    def companion_of(identity: str) -> str:
+        return lmdb_file.beside(identity, "-ring")
 
     @staticmethod
     def identify(location: str) -> str:
