@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
+@click.version_option(package_name="tiered-kvstore", prog_name="kvstore", message="%(prog)s %(version)s")
 @click.pass_context
 def cli(context: click.Context) -> None:
     """Look into a kvstore file, and move its content in and out.
