@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
-from kvstore import expiry, keys, record
+from kvstore import codec, expiry, keys, record
 from kvstore.backends import Reading, Space, Writing
 from kvstore.commit_write import Write
 from kvstore.engine import ClosedEngine, Engine
@@ -20,7 +20,7 @@ from kvstore.keys import Key
 from kvstore.memory import BUFFER_LIMIT, MemoryTier
 from kvstore.memory_entry import Entry, Token
 from kvstore.missing import MISSING
-from kvstore.writing import Apply, WritableSpace
+from kvstore.writing import SHALLOW, Apply, WritableSpace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class CachedSpace(WritableSpace):
         self._read_alone = handle.engine.backend.get_record
         self._alone = not tier.capacity
         self._misses, self._absent = tier.tallies(space)
+        self._note = tier.note
+        self._make = tier.maker.make
 
     def __getitem__(self, key: Key) -> Any:
         """The value of the key. Raises ``KeyError`` where there is none, otherwise as ``get``."""
@@ -218,6 +220,32 @@ class CachedSpace(WritableSpace):
             self._tier.expired(entry)
         return self._fetch_by(lambda space, encoded: (view.get(space, encoded), view.id), key, token, MISSING)
 
+    # -- the common write ------------------------------------------------------------------------------------
+
+    def set(self, key: Key, value: Any, *, ttl: float | None = None) -> None:
+        """Store the value, over whatever is there. ``ttl``: seconds until the record ends; None for never.
+
+        Raises ``InvalidKeyError``, ``UnstorableValueError`` (before anything is written), ``StoreFullError``.
+        """
+        if ttl is not None or self._space:
+            super().set(key, value, ttl=ttl)
+            return
+        # As the base's, in as few calls as possible: after the flush of the last commit each of them comes to a cold processor.
+        handle, tier = self._handle, self._tier
+        if handle.readonly:
+            self._refuse_readonly()
+        encoded = keys.encode(key)
+        if type(value) in SHALLOW:
+            value = value.copy()
+        payload, extended = codec.encode(value)
+        raw = record.pack(encoded, payload, extended, None)
+        entry = None
+        if tier.capacity:
+            kind = type(key)
+            token: Any = key if kind is str or kind is int else encoded
+            entry = self._make("", token, value, payload, extended, None)
+        self._engine.committer.put(encoded, raw, entry, tier, self._purge_few, handle.timeout)
+
     # -- where reads and writes go ---------------------------------------------------------------------------
 
     def _counting_view(self) -> AbstractContextManager[Reading]:
@@ -227,12 +255,15 @@ class CachedSpace(WritableSpace):
         return self._engine.backend.read(self._space, *also)
 
     def _commit(self, apply: Apply[R]) -> R:
-        result: R = self._engine.committer.submit(self._wish(apply))
+        handle = self._handle
+        if handle.readonly:
+            self._refuse_readonly()
+        result: R = self._engine.committer.commit(apply, self._tier, self._purge_few, handle.timeout)
         return result
 
     def _commit_alone(self, apply: Apply[R]) -> R:
         self._refuse_readonly()
-        result: R = self._engine.committer.submit(Write(apply, self._tier, timeout=self._handle.timeout))
+        result: R = self._engine.committer.commit(apply, self._tier, timeout=self._handle.timeout)
         return result
 
     def _wish(self, apply: Apply[Any]) -> Write:
@@ -245,8 +276,8 @@ class CachedSpace(WritableSpace):
                 f"{self._engine.identity} was opened with readonly=True; open it for writing to change it"
             )
 
-    def _purge_few(self, txn: Writing) -> None:
-        expiry.purge_few(txn, int(self._clock() * 1000))
+    def _purge_few(self, txn: Writing) -> bool:
+        return expiry.purge_few(txn, self._clock)
 
     def get_or_set(self, key: Key, factory: Callable[[], Any], *, ttl: float | None = None) -> Any:
         """The value of the key; where it has none, ``factory()``, stored. Counts as a lookup.
@@ -268,12 +299,6 @@ class CachedSpace(WritableSpace):
 
         address = (self._space, keys.encode(key))
         return engine.flights.run(address, engine.companion, lambda: WritableSpace.get(self, key, MISSING), make)
-
-    def _note(
-        self, key: Key, encoded: bytes, value: object, payload: bytes, extended: bool, expires: int | None
-    ) -> Any:
-        token = key if type(key) in (str, int) else encoded
-        return self._tier.note(self._space, token, value, payload, extended, expires)  # type: ignore[arg-type]
 
     def _shut(self) -> None:
         """Let every later call raise ``StoreClosedError``, though another handle may keep the engine open."""

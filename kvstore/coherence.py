@@ -4,24 +4,30 @@ The commit ids in the file say *whether* something changed, this log says *what*
 before it commits, and confirms it afterwards; a memory tier that finds itself behind asks for everything in between.
 Where the log can't tell, for whatever reason, the answer is None, and the tier drops everything.
 
-The log is a ring in a file beside the store, which every process that has the store open reads and writes in place; it is not
-mapped, since a file that somebody truncates would take the process with it, and no hit comes here. Nobody waits for
-anybody: writers are serialized by the store's write lock, and a reader believes an entry only if its checksum, seeded with
-the commit id, agrees. Layout, in the machine's own byte order::
+The log is a ring in a file beside the store, which every process that has the store open reads and writes in place. Nobody
+waits for anybody: writers are serialized by the store's write lock, and a reader believes an entry only if its checksum
+agrees. Layout, in the machine's own byte order::
 
-    0      64 bytes     magic and format, device and inode of the store's file, where the next entry goes, tenure
-    64     1024 slots   the entry of commit N stands in slot N mod 1024: commit, state, offset, length, checksum (XXH3-64)
-    ...    1 MiB        entries: for each change u16 length of the space, u16 length of the key, space, key
+    0      64 bytes     magic and format, device and inode of the store's file, where the next long entry goes
+    64     1024 slots   of 256 bytes: the entry of commit N stands in slot N mod 1024, as commit, writer, offset, length,
+                        checksum, and the entry itself where it has at most 216 bytes
+    ...    1 MiB        longer entries
 
-A *tenure* is one holding of the write lock: whoever gets the lock adds one to the number. ``state`` is 0 when the
-commit is confirmed (and the checksum inverted), until then its writer's tenure. An unconfirmed entry counts only while
-that tenure lasts: a writer that died between publishing and committing has left its keys under an id that a program
-without this log may give to another commit.
+An entry is, for each change, u16 length of the space, u16 length of the key, space, key.
+
+A *writer* is one opening of the store by a process, known by a number that no other has. Its entries count while it goes
+on: of a writer that died between publishing and committing the keys stand under an id that a program without this log
+may give to another commit. Where a commit fails, its writer ends, and the process goes on as another. A writer that
+closes the store in peace settles what it has published: ``writer`` is 0 then. The checksum is XXH3-64, seeded with the
+commit, and XORed with the writer, or with all ones where the writer is 0: of a slot that was written anew in part
+nothing agrees.
 """
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Iterator
+from mmap import mmap
 from struct import Struct
 
 from xxhash import xxh3_64_intdigest
@@ -38,48 +44,54 @@ Change = tuple[Space, bytes]
 """A space and an encoded key; the empty key stands for the whole space."""
 
 _MAGIC: Final = int.from_bytes(b"kvring\0\1", "big")
-_HEAD: Final = Struct("=QQQQQ24x")
+_HEAD: Final = Struct("=QQQQ32x")
 _SLOT: Final = Struct("=QQQQQ")
 _CHANGE: Final = Struct("=HH")
-_TENURE: Final = Struct("=Q")
-_TENURE_OFFSET: Final = 32
 _SLOTS: Final = 1024
+_SLOT_BYTES: Final = 256
+_SHORT_BYTES: Final = _SLOT_BYTES - _SLOT.size
+_SHORT_KEY_BYTES: Final = _SHORT_BYTES - _CHANGE.size
 _DATA_BYTES: Final = 1 << 20
-_DATA_START: Final = _HEAD.size + _SLOTS * _SLOT.size
-RING_BYTES: Final = _DATA_START + _DATA_BYTES
+SLOTS_END: Final = _HEAD.size + _SLOTS * _SLOT_BYTES
+RING_BYTES: Final = SLOTS_END + _DATA_BYTES
 _MOST_BYTES: Final = _DATA_BYTES // 4
 _MOST_CHANGES: Final = _MOST_BYTES // 32
 _EVERYTHING: Final = (1 << 64) - 1
-_CONFIRMED: Final = 0
-_CONFIRMED_MARK: Final = (1 << 64) - 1
+_SETTLED: Final = 0
+_SETTLED_MARK: Final = (1 << 64) - 1
+WRITERS: Final = 1 << 60
+"""Writers are numbered from 1 to this."""
 
 
-class Changes(Protocol):
-    """A log of the changed keys of recent commits."""
-
-    def publish(self, commit: int, changed: Collection[Change]) -> None:
-        """Say what the commit is about to change. Called by the holder of the write lock, before it commits."""
-
-    def confirm(self, commit: int) -> None:
-        """Say that the commit took place."""
-
-    def retract(self, commit: int) -> None:
-        """Say that the commit failed, or that nobody knows."""
+class KnownChanges(Protocol):
+    """Whoever can be asked for the changed keys of recent commits."""
 
     def between(self, seen: int, current: int) -> list[Change] | None:
         """What the commits after ``seen``, up to ``current``, have changed; None where that isn't known."""
 
 
+class Changes(KnownChanges, Protocol):
+    """A log of the changed keys of recent commits."""
+
+    writer: int
+    """The number to publish under. Where it is 0, nobody believes it."""
+
+    def publish(self, commit: int, changed: Collection[Change]) -> None:
+        """Say what the commit is about to change. Called by the holder of the write lock, before it commits."""
+
+    def publish_one(self, commit: int, key: bytes) -> None:
+        """As ``publish``, of a commit that changes one key of the default space."""
+
+
 class NoChanges:
     """The log where there can be none, as beside a store on a read-only medium: nothing is known."""
+
+    writer = 0
 
     def publish(self, commit: int, changed: Collection[Change]) -> None:
         """Nobody to tell."""
 
-    def confirm(self, commit: int) -> None:
-        """Nobody to tell."""
-
-    def retract(self, commit: int) -> None:
+    def publish_one(self, commit: int, key: bytes) -> None:
         """Nobody to tell."""
 
     def between(self, seen: int, current: int) -> list[Change] | None:
@@ -88,123 +100,152 @@ class NoChanges:
 
 
 class RingFile(Protocol):
-    """Bytes that processes share. Where there are fewer than asked for, ``read`` gives those; ``write`` lengthens."""
+    """Bytes that processes share."""
 
-    def read(self, position: int, size: int) -> bytes:
-        """The bytes from ``position`` on."""
+    def read(self, size: int, position: int) -> bytes:
+        """The bytes from ``position`` on, as many as there are. May raise ``OSError``."""
 
-    def write(self, position: int, data: bytes) -> None:
-        """Put the bytes in place."""
+    def write(self, data: bytes, position: int) -> object:
+        """Put the bytes in place, beyond the end too. May raise ``OSError``."""
+
+    @property
+    def memory(self) -> mmap | None:
+        """The head and the slots, mapped for writing; None where they must not be."""
 
 
 class Ring:
     """The log, in a file that processes share.
 
     ``store`` are the device and the inode of the store's file; what a ring says of another file is not believed.
-    ``lasts`` says whether a tenure is going on at this moment.
+    ``goes_on`` says whether a writer is at it still.
     """
 
-    def __init__(self, file: RingFile, store: tuple[int, int], lasts: Callable[[int], bool]) -> None:
+    def __init__(self, file: RingFile, store: tuple[int, int], goes_on: Callable[[int], bool]) -> None:
         self._file = file
+        self._memory = file.memory
         self._store = store
-        self._lasts = lasts
-        self.tenure = 0
-        self._position = 0
-        self._confirmation: bytes | None = None
+        self._goes_on = goes_on
+        self.writer = 0
 
     def reset(self) -> None:
         """Forget everything. For the only process that has the store open."""
-        self._file.write(0, _HEAD.pack(_MAGIC, *self._store, 0, 1) + bytes(_DATA_START - _HEAD.size))
+        self._put(_HEAD.pack(_MAGIC, *self._store, 0) + bytes(SLOTS_END - _HEAD.size), 0)
 
-    def is_ours(self) -> bool:
-        """Whether this is a ring of this format, for this very file."""
-        return self._head() is not None
-
-    def begin_tenure(self) -> None:
-        """Take note that the caller has the write lock."""
-        head = self._head()
-        if head is None:
-            self.tenure = 0
-        else:
-            # Nobody else writes the head until the tenure ends.
-            self._position = head[0]
-            self.tenure = head[1] + 1
-            self._file.write(_TENURE_OFFSET, _TENURE.pack(self.tenure))
+    def follow(self, store: tuple[int, int]) -> None:
+        """Another file is in the place of the store's."""
+        self._store = store
+        if self._next_position() is None:
+            self.reset()
 
     def publish(self, commit: int, changed: Collection[Change]) -> None:
-        if not self.tenure:
-            return
-        position = self._position
-        entry = _packed(changed) if len(changed) <= _MOST_CHANGES else None
-        length = _EVERYTHING if entry is None else len(entry)
-        if entry is None or length > _MOST_BYTES:
-            entry, length = b"", _EVERYTHING
-        elif position + length > _DATA_BYTES:
-            position = 0
-        self._file.write(_DATA_START + position, entry)
+        entry = _packed(changed) if len(changed) <= _MOST_CHANGES else b""
+        length, position = len(entry), 0
         checksum = xxh3_64_intdigest(entry, commit)
-        self._file.write(_slot(commit), _SLOT.pack(commit, self.tenure, position, length, checksum))
-        self._confirmation = _SLOT.pack(commit, _CONFIRMED, position, length, checksum ^ _CONFIRMED_MARK)
-        self._position = position + len(entry)
-        self._file.write(0, _HEAD.pack(_MAGIC, *self._store, self._position, self.tenure))
+        if length > _SHORT_BYTES or len(changed) > _MOST_CHANGES:
+            entry, length, position = self._put_aside(entry)
+        self._put_slot(commit, _SLOT.pack(commit, self.writer, position, length, checksum ^ self.writer) + entry)
 
-    def confirm(self, commit: int) -> None:
-        # The whole slot, not its state alone: what was published may not have arrived, and a dead writer's entry of the
-        # same id may stand there still.
-        if self._confirmation is not None:
-            self._file.write(_slot(commit), self._confirmation)
-            self._confirmation = None
+    def publish_one(self, commit: int, key: bytes) -> None:
+        memory = self._memory
+        if memory is None or len(key) > _SHORT_KEY_BYTES:
+            self.publish(commit, (("", key),))
+            return
+        entry = _CHANGE.pack(0, len(key)) + key
+        length = len(entry)
+        writer = self.writer
+        slot = _SLOT.pack(commit, writer, 0, length, xxh3_64_intdigest(entry, commit) ^ writer) + entry
+        # A call of the system would cost a durable commit a twentieth.
+        start = _HEAD.size + commit % _SLOTS * _SLOT_BYTES
+        memory[start : start + _SLOT.size + length] = slot
 
-    def retract(self, commit: int) -> None:
-        if self._confirmation is not None:
-            self._file.write(_slot(commit), bytes(_SLOT.size))
-            self._confirmation = None
+    def _put_slot(self, commit: int, slot: bytes) -> None:
+        start = _HEAD.size + commit % _SLOTS * _SLOT_BYTES
+        if self._memory is None:
+            self._put(slot, start)
+        else:
+            self._memory[start : start + len(slot)] = slot
+
+    def _put_aside(self, entry: bytes) -> tuple[bytes, int, int]:
+        """Put a long entry where such ones stand: what is left for its slot, its length, and its position."""
+        # Nobody else writes the head meanwhile. What isn't ours isn't made so: what its slots say is of
+        # another file.
+        position = self._next_position()
+        if position is None or not entry or len(entry) > _MOST_BYTES:
+            return b"", _EVERYTHING, 0
+        if position + len(entry) > _DATA_BYTES:
+            position = 0
+        self._put(entry, SLOTS_END + position)
+        self._put(_HEAD.pack(_MAGIC, *self._store, position + len(entry)), 0)
+        return b"", len(entry), position
+
+    def settle(self) -> None:
+        """Make what this writer has published good for ever. Called when the last of its commits is done."""
+        slots = self._get(_SLOTS * _SLOT_BYTES, _HEAD.size)
+        for number in range(len(slots) // _SLOT_BYTES):
+            commit, writer, position, length, checksum = _SLOT.unpack_from(slots, number * _SLOT_BYTES)
+            if writer == self.writer != _SETTLED and commit % _SLOTS == number:
+                settled = _SLOT.pack(commit, _SETTLED, position, length, checksum ^ writer ^ _SETTLED_MARK)
+                self._put(settled, _HEAD.size + number * _SLOT_BYTES)
 
     def between(self, seen: int, current: int) -> list[Change] | None:
-        if current - seen > _SLOTS or self._head() is None:
+        if current - seen > _SLOTS or self._next_position() is None:
             return None
         changes: list[Change] = []
+        believed = {_SETTLED}
         for commit in range(seen + 1, current + 1):
-            entry = self._entry(commit)
+            entry = self._entry(commit, believed)
             if entry is None:
                 return None
             changes += _unpacked(entry)
         return changes
 
-    def _head(self) -> tuple[int, int] | None:
-        """Where the next entry goes, and the tenure; None where this is no ring of ours."""
-        head = self._file.read(0, _HEAD.size)
+    # What the disk has no room for, or the file has lost, is missing, and noticed by whoever reads it: the store's own
+    # writes must not fail for it.
+
+    def _put(self, data: bytes, position: int) -> None:
+        with contextlib.suppress(OSError):
+            self._file.write(data, position)
+
+    def _get(self, size: int, position: int) -> bytes:
+        try:
+            return self._file.read(size, position)
+        except OSError:
+            return b""
+
+    def _next_position(self) -> int | None:
+        """Where the next long entry goes; None where this is no ring of ours."""
+        head = self._get(_HEAD.size, 0)
         if len(head) < _HEAD.size:
             return None
-        magic, device, inode, position, tenure = _HEAD.unpack(head)
+        magic, device, inode, position = _HEAD.unpack(head)
         if magic != _MAGIC or (device, inode) != self._store or position > _DATA_BYTES:
             return None
-        return position, tenure
+        return int(position)
 
-    def _entry(self, commit: int) -> bytes | None:
-        slot = self._file.read(_slot(commit), _SLOT.size)
-        if len(slot) < _SLOT.size:
+    def _entry(self, commit: int, believed: set[int]) -> bytes | None:
+        """The entry of the commit, unless there is none to believe. ``believed`` are the writers known to go on."""
+        slot = self._get(_SLOT_BYTES, _HEAD.size + commit % _SLOTS * _SLOT_BYTES)
+        if len(slot) < _SLOT_BYTES:
             return None
-        found, state, position, length, checksum = _SLOT.unpack(slot)
+        found, writer, position, length, checksum = _SLOT.unpack_from(slot)
         if found != commit or length > _MOST_BYTES or position + length > _DATA_BYTES:
             return None
-        if state != _CONFIRMED and not self._lasts(state):
-            return None
-        if state == _CONFIRMED:
-            # Turned over, so that a slot of which only a part was written anew agrees with neither.
-            checksum ^= _CONFIRMED_MARK
-        entry = self._file.read(_DATA_START + position, length)
+        if writer not in believed:
+            if not 0 < writer <= WRITERS or not self._goes_on(writer):
+                return None
+            believed.add(writer)
+        inline = slot[_SLOT.size : _SLOT.size + length]
+        entry = self._get(length, SLOTS_END + position) if length > _SHORT_BYTES else inline
+        checksum ^= writer or _SETTLED_MARK
         return entry if len(entry) == length and xxh3_64_intdigest(entry, commit) == checksum else None
-
-
-def _slot(commit: int) -> int:
-    return _HEAD.size + commit % _SLOTS * _SLOT.size
 
 
 def _packed(changed: Iterable[Change]) -> bytes:
     parts: list[bytes] = []
     for space, key in changed:
-        if not space.startswith(OWN_SPACE):
+        if not space:
+            parts += (_CHANGE.pack(0, len(key)), key)
+        elif not space.startswith(OWN_SPACE):
             name = space.encode()
             parts += (_CHANGE.pack(len(name), len(key)), name, key)
     return b"".join(parts)

@@ -14,16 +14,19 @@ import contextlib
 import threading
 import time
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from operator import methodcaller
 
 from kvstore.backends import Backend, Writing
 from kvstore.commit_write import Tier, Write, settle
 from kvstore.companion import Companion
-from kvstore.errors import RoomPendingError, StoreBusyError, StoreFullError, TransactionError
+from kvstore.errors import RoomPendingError, StoreBusyError, StoreClosedError, StoreFullError, TransactionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
+
+    from kvstore.memory_entry import Entry
 
 _LOOK_SECONDS: Final = 0.05
 """How often a thread that waits for others to commit its write looks whether anybody does."""
@@ -31,6 +34,8 @@ _LINGER_SECONDS: Final = 0.002
 _LINGER_STEP_SECONDS: Final = 0.00005
 
 _COMMITS_UNTIL_FREE: Final = 2
+_PURGE_LOOKS: Final = 16
+"""Where no record expires, as far as is known, one commit of so many looks whether another process has stored one that does."""
 
 
 class Committer:
@@ -41,7 +46,11 @@ class Committer:
 
     def __init__(self, backend: Backend, companion: Companion) -> None:
         self._backend = backend
+        self._bounded = backend.bounded
         self._companion = companion
+        self._expiring = True
+        self._looked = 0
+        self._puts = 0
         self.start_over_in_child()
 
     def start_over_in_child(self, *, torn: bool = False) -> None:
@@ -50,6 +59,8 @@ class Committer:
         ``torn``: the parent was inside a transaction, so this process can't write at all.
         """
         self._torn = torn
+        self._is_plain = False
+        """Whether a commit of one record needs nothing that ``put`` doesn't do; found out by every other commit."""
         self._waiting: deque[Write] = deque()
         self._posted: deque[Write] = deque()
         self._turn = threading.Lock()
@@ -66,9 +77,114 @@ class Committer:
 
     # -- writes ------------------------------------------------------------------------------------------------------
 
-    def submit(self, write: Write) -> Any:
-        """Commit ``write``, together with whatever else is waiting, and give its result or raise its error."""
-        self.refuse_own_turn()
+    def commit(
+        self,
+        apply: Callable[[Writing], Any],
+        tier: Tier,
+        purge: Callable[[Writing], bool] | None = None,
+        timeout: float | None = None,
+    ) -> Any:
+        """Do it in a transaction, commit, and give its result or raise its error; the parameters are those of ``Write``."""
+        me = threading.get_ident()
+        if self._torn or self._holder == me:
+            self.refuse_own_turn()
+        if self._ending:
+            self._refuse_closed()
+        if self._claimed or self._waiting or self._company > 1 or self._turn.locked():
+            return self._submit(Write(apply, tier, purge, timeout))
+
+        # Alone, as nearly always: nothing of what follows is about others.
+        def work(txn: Writing) -> Any:
+            result = apply(txn)
+            if txn.changed:
+                if self._bounded:
+                    txn.check_size()
+                # A record that expires makes for two changes, its entry in the index being one.
+                may_expire = self._expiring or len(txn.changed) > 1 or txn.id - self._looked >= _PURGE_LOOKS
+                if purge is not None and may_expire:
+                    self._expiring, self._looked = purge(txn), txn.id
+                self._write_through(txn, (tier,))
+                self._is_plain = not (self._bounded or self._expiring)
+            return result
+
+        companion = self._companion
+        self._claimed = True
+        try:
+            with self._turn:
+                try:
+                    self._holder = me
+                    if not companion.try_lock_writing():
+                        companion.lock_writing(timeout)
+                    return self._backend.write(work)
+                except RoomPendingError:
+                    return self._write_with_room(work)
+                finally:
+                    # First what needs no call: an interrupt comes when a call returns.
+                    self._holder = None
+                    companion.unlock_writing()
+        finally:
+            self._claimed = False
+            if self._waiting:
+                self._pass_on()
+
+    def put(
+        self,
+        key: bytes,
+        record: bytes,
+        entry: Entry | None,
+        tier: Tier,
+        purge: Callable[[Writing], bool],
+        timeout: float | None,
+    ) -> None:
+        """Commit one record of the default space. ``entry`` is what ``tier`` may know of it.
+
+        What ``commit`` does, where nothing stands in the way, in a third of its calls: the most common write of all.
+        """
+        me = threading.get_ident()
+        self._puts += 1
+        if (
+            self._puts % _PURGE_LOOKS == 0
+            or self._holder == me
+            or self._claimed
+            or self._waiting
+            or self._turn.locked()
+            or not self._is_plain
+        ):
+            self.commit(methodcaller("put", "", key, record, entry and (tier, entry)), tier, purge, timeout)
+            return
+        companion, changes = self._companion, self._companion.changes
+        self._claimed = True
+        try:
+            with self._turn:
+                try:
+                    self._holder = me
+                    try:
+                        companion.take_write_byte()
+                    except OSError:
+                        companion.lock_writing(timeout)
+                    try:
+                        if entry is not None:
+                            tier.forget_one(entry)
+                        commit = self._backend.put(key, record, changes.publish_one)
+                    except BaseException:
+                        # First what needs no call: an interrupt comes when a call returns.
+                        changes.writer = 0
+                        companion.end_writer()
+                        self._is_plain = False
+                        tier.abandon({("", key): None})
+                        raise
+                    if entry is not None:
+                        tier.committed_one(commit, entry)
+                finally:
+                    self._holder = None
+                    companion.unlock_writing()
+        finally:
+            self._claimed = False
+            if self._waiting:
+                self._pass_on()
+
+    def _submit(self, write: Write) -> Any:
+        """Commit ``write`` together with whatever else is waiting."""
         deadline = None if write.timeout is None else time.monotonic() + write.timeout
         try:
             self._waiting.append(write)
@@ -114,6 +230,8 @@ class Committer:
         if self._courier is None:
             self._start_courier()
         self._posted.append(write)
+        if self._ending and self.withdraw(write):
+            self._refuse_closed()
         if self._call.locked():
             self._call_courier()
 
@@ -126,19 +244,24 @@ class Committer:
         return True
 
     def close(self) -> None:
-        """Commit what was posted, and end the courier."""
-        courier = self._courier
-        if courier is not None:
+        """Take nothing more, commit what was posted, and end the courier."""
+        with self._starting:
             self._ending = True
+            self._is_plain = False
+            courier = self._courier
+        if courier is not None:
             self._call_courier()
             if courier is not threading.current_thread():
                 courier.join()
+
+    def _refuse_closed(self) -> None:
+        raise StoreClosedError(f"{self._backend.identity}: the store has been closed; open it again")
 
     # -- the courier -------------------------------------------------------------------------------------------------
 
     def _start_courier(self) -> None:
         with self._starting:
-            if self._courier is None:
+            if self._courier is None and not self._ending:
                 courier = threading.Thread(target=self._carry, name="kvstore-commit", daemon=True)
                 courier.start()
                 self._courier = courier
@@ -177,16 +300,17 @@ class Committer:
         commits: list[int] = []
         try:
             self._holder = threading.get_ident()
-            self._linger(queues)
+            if self._company > 1:
+                self._linger(queues)
             for queue in queues:
                 for _ in range(len(queue)):
                     batch.append(queue.popleft())
             self._company = max(len(batch), self._company * 15 // 16)
+            self._is_plain = False
             try:
-                if self._lock_writing(batch):
+                if self._companion.try_lock_writing() or self._lock_writing(batch):
                     self._commit_batch(batch, commits)
             finally:
-                self._companion.writing = False
                 self._companion.unlock_writing()
         except Exception as error:
             settle(batch, error)
@@ -206,12 +330,11 @@ class Committer:
         """Where writers came in company before, wait as long as they keep coming: each that misses this commit waits for
         the whole of it.
         """
-        if self._company > 1:
-            deadline = time.monotonic() + _LINGER_SECONDS
-            before, here = -1, sum(map(len, queues))
-            while before < here < self._company and time.monotonic() < deadline:
-                time.sleep(_LINGER_STEP_SECONDS)
-                before, here = here, sum(map(len, queues))
+        deadline = time.monotonic() + _LINGER_SECONDS
+        before, here = -1, sum(map(len, queues))
+        while before < here < self._company and time.monotonic() < deadline:
+            time.sleep(_LINGER_STEP_SECONDS)
+            before, here = here, sum(map(len, queues))
 
     def _lock_writing(self, batch: list[Write]) -> bool:
         """Wait for other processes as long as the writes may; whether any of them is left to be done."""
@@ -229,14 +352,13 @@ class Committer:
         return bool(batch)
 
     def _commit_batch(self, batch: list[Write], commits: list[int]) -> None:
+        def work(txn: Writing) -> None:
+            self._commit(txn, batch, commits)
+
         try:
-            self._backend.write(lambda txn: self._commit(txn, batch, commits))
+            self._backend.write(work)
         except RoomPendingError:
-            self._free_pending_pages()
-            try:
-                self._backend.write(lambda txn: self._commit(txn, batch, commits))
-            except RoomPendingError as error:
-                raise StoreFullError(str(error)) from error
+            self._write_with_room(work)
         # Those for whom there was no room beside the others, one after another.
         for write in [write for write in batch if isinstance(write.error, RoomPendingError) and not write.done]:
             write.error = None
@@ -244,6 +366,14 @@ class Committer:
                 self._commit_batch([write], commits)
             except Exception as error:
                 write.finish(error)
+
+    def _write_with_room(self, work: Callable[[Writing], Any]) -> Any:
+        """Do the work once more, now that the pages that it needed are free."""
+        self._free_pending_pages()
+        try:
+            return self._backend.write(work)
+        except RoomPendingError as error:
+            raise StoreFullError(str(error)) from error
 
     def _free_pending_pages(self) -> None:
         """Let two commits pass, after which a transaction may use what the last one has freed."""
@@ -253,24 +383,26 @@ class Committer:
 
     def _commit_nothing(self, txn: Writing) -> None:
         txn.touch()
-        self._companion.publish(txn.id, {})
+        changes = self._companion.changes
         try:
+            changes.publish(txn.id, {})
             txn.commit()
         except BaseException:
-            self._companion.retract(txn.id)
+            changes.writer = 0
+            self._companion.end_writer()
             raise
-        self._companion.confirm(txn.id)
 
     def _commit(self, txn: Writing, batch: list[Write], commits: list[int]) -> None:
+        first = batch[0]
         if len(batch) == 1:
-            batch[0].result = batch[0].apply(txn)
+            first.result = first.apply(txn)
             txn.check_size()
         elif not _run_together(batch, txn):
             for write in batch:
                 _run_alone(write, txn)
-        purge = batch[0].purge
+        purge = first.purge
         if txn.changed and purge is not None:
-            purge(txn)
+            self._expiring = purge(txn)
         self._write_through(txn, {write.tier for write in batch}, commits)
 
     # -- transactions ------------------------------------------------------------------------------------------------
@@ -283,7 +415,7 @@ class Committer:
                 with self._backend.transaction() as txn:
                     yield txn
                     txn.check_size()
-                    self._write_through(txn, {tier}, [])
+                    self._write_through(txn, (tier,))
             except RoomPendingError:
                 # Too late for this one, and in time for the next.
                 self._free_pending_pages()
@@ -312,7 +444,6 @@ class Committer:
             self._companion.lock_writing(timeout, stated)
             yield
         finally:
-            self._companion.writing = False
             self._companion.unlock_writing()
 
     @contextlib.contextmanager
@@ -357,26 +488,31 @@ class Committer:
 
     # -- the order of a write-through --------------------------------------------------------------------------------
 
-    def _write_through(self, txn: Writing, tiers: Collection[Tier], commits: list[int]) -> None:
+    def _write_through(self, txn: Writing, tiers: Collection[Tier], commits: list[int] | None = None) -> None:
         """Forget in memory, commit to the file, then remember in memory. ``commits`` gets the id before the file may have
         it.
         """
-        if not txn.changed:
+        changed = txn.changed
+        if not changed:
             return
+        commit, changes = txn.id, self._companion.changes
         try:
             for tier in tiers:
-                tier.forget(txn.changed)
-            self._companion.publish(txn.id, txn.changed)
-            commits.append(txn.id)
+                tier.forget(changed)
+            changes.publish(commit, changed)
+            if commits is not None:
+                commits.append(commit)
             txn.commit()
         except BaseException:
-            self._companion.retract(txn.id)
+            # First what needs no call: an interrupt comes when a call returns.
+            changes.writer = 0
+            self._companion.end_writer()
+            self._is_plain = False
             for tier in tiers:
-                tier.abandon(txn.changed)
+                tier.abandon(changed)
             raise
-        self._companion.confirm(txn.id)
         for tier in tiers:
-            tier.committed(txn.id, txn.changed)
+            tier.committed(commit, changed)
 
 
 def _run_together(batch: Collection[Write], txn: Writing) -> bool:

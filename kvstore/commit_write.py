@@ -11,6 +11,8 @@ from kvstore.coherence import Change
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol
+
+    from kvstore.memory_entry import Entry
 else:
     Protocol = object
 
@@ -18,8 +20,11 @@ else:
 class Tier(Protocol):
     """The part of a memory tier that a commit speaks to."""
 
-    def forget(self, changed: Iterable[Change]) -> None:
+    def forget(self, changed: Mapping[Change, Any]) -> None:
         """Drop these keys: what memory knows of them may be about to end."""
+
+    def forget_one(self, entry: Entry) -> None:
+        """As ``forget``, of the one key that a commit is about to change, to this entry."""
 
     def abandon(self, changed: Iterable[Change]) -> None:
         """The commit failed."""
@@ -27,15 +32,19 @@ class Tier(Protocol):
     def committed(self, commit: int, changed: Mapping[Change, Any]) -> None:
         """The commit is durable: drop what it changed, and take in the entries that it noted for this tier."""
 
+    def committed_one(self, commit: int, entry: Entry) -> None:
+        """As ``committed``, of a commit that changed one key, to this entry."""
+
 
 class Write:
     """One writer's wish: what to do in the transaction, and what memory may know once it is durable.
 
     ``apply`` gets the transaction; its result is the writer's. It may be called again in another transaction, never
     concurrently. ``tier`` is the memory tier of the handle that it writes through.
-    ``purge`` is called once a transaction, for what a commit may take along. ``timeout`` is how many seconds the write may
-    wait for other processes' writes. ``on_done`` is told when the outcome is settled, in whatever thread settled it: once
-    for all the writes of a batch that have the same one. It must neither block nor raise.
+    ``purge`` is called once a transaction, for what a commit may take along, and says whether there will ever be
+    something. ``timeout`` is how many seconds the write may wait for other processes' writes. ``on_done`` is told when the
+    outcome is settled, in whatever thread settled it: once for all the writes of a batch that have the same one. It must
+    neither block nor raise.
     """
 
     __slots__ = ("_settled", "apply", "done", "error", "on_done", "purge", "result", "tier", "timeout")
@@ -44,7 +53,7 @@ class Write:
         self,
         apply: Callable[[Writing], Any],
         tier: Tier,
-        purge: Callable[[Writing], object] | None = None,
+        purge: Callable[[Writing], bool] | None = None,
         timeout: float | None = None,
         on_done: Callable[..., object] | None = None,
     ) -> None:

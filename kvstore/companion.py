@@ -1,9 +1,10 @@
 """The ``-ring`` file beside a store: the shared log of changes, and the locks by which processes know of each other.
 
-Three kinds of locks, on one file that is open once in a process, each released by the system when its holder dies:
+Four kinds of locks, on one file that is open once in a process, each released by the system when its holder dies:
 
 - *presence*: every process that has the store open holds a shared ``flock``; whoever gets an exclusive one is alone.
 - *the write lock*, a lock on one byte, stands before LMDB's own, which can't be waited for with a time limit.
+- *writers*: a lock on the byte that a writer's number in the log names says that it goes on.
 - *leases*: a lock on the byte that a key's hash names says that its value is being computed.
 
 The locks on bytes belong to the open file where the system has such (Linux), and so does ``flock``; the two kinds don't get in
@@ -20,12 +21,13 @@ import os
 import struct
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from mmap import mmap
 
 from xxhash import xxh3_64_intdigest
 
-from kvstore.coherence import RING_BYTES, Change, Changes, NoChanges, Ring
+from kvstore.coherence import RING_BYTES, SLOTS_END, WRITERS, Change, Changes, NoChanges, Ring
 from kvstore.errors import StoreBusyError
 
 TYPE_CHECKING = False
@@ -34,34 +36,36 @@ if TYPE_CHECKING:
 
 _MODE: Final = 0o600
 _WRITE_BYTE: Final = 1 << 40
-_TENURE_BYTES: Final = _WRITE_BYTE + 1
-_TENURE_SPAN: Final = 1 << 32
 _QUEUE_BYTE: Final = _WRITE_BYTE - 1
-_WRITING_SPAN: Final = 2 + _TENURE_SPAN
 _LEASE_BYTES: Final = 1 << 41
-_LEASE_SPAN: Final = (1 << 61) - 1
+_LEASE_SPAN: Final = 1 << 60
+_WRITER_BYTES: Final = 1 << 61
+_TAKEN: Final = (errno.EACCES, errno.EAGAIN)
 _POLL_SECONDS: Final = 0.002
 _OPENING_SECONDS: Final = 10.0
 _HAS_FILE_LOCKS: Final = sys.platform == "linux" and sys.maxsize > 1 << 32
 
 
+_nothing: Final[Callable[[], object]] = int
+
+
 class _Bytes:
-    """A file as ``coherence.RingFile``. What the disk has no room for, or the file has lost, is missing, which the ring
-    knows to notice: the store's own writes must not fail for it.
+    """A file as ``coherence.RingFile``. It is mapped where all that is mapped is on the disk already: with no room for a page
+    that is written to, the system would end the process.
     """
 
     def __init__(self, descriptor: int) -> None:
+        self.read = partial(os.pread, descriptor)
+        self.write = partial(os.pwrite, descriptor)
+        self.memory: mmap | None = None
         self._descriptor = descriptor
 
-    def read(self, position: int, size: int) -> bytes:
-        try:
-            return os.pread(self._descriptor, size, position)
-        except OSError:
-            return b""
-
-    def write(self, position: int, data: bytes) -> None:
-        with contextlib.suppress(OSError):
-            os.pwrite(self._descriptor, data, position)
+    def map(self) -> None:
+        """Map what the disk has room for."""
+        found = os.fstat(self._descriptor)
+        if found.st_size >= SLOTS_END and found.st_blocks * 512 >= SLOTS_END:
+            with contextlib.suppress(OSError):
+                self.memory = mmap(self._descriptor, SLOTS_END)
 
 
 class Companion:
@@ -74,11 +78,9 @@ class Companion:
         self._store = store
         self._file = -1
         self._ring: Ring | None = None
-        self._changes: Changes = NoChanges()
-        self.writing = False
-        """Whether this process is between ``lock_writing`` and ``unlock_writing``; whoever unlocks sets it to False first, since
-        an assignment can't be interrupted and a method of our own could be."""
-        self._set_release()
+        self.changes: Changes = NoChanges()
+        """The log of changes, for who has the write lock."""
+        self._set_calls()
         try:
             self._open()
         except BaseException:
@@ -99,18 +101,20 @@ class Companion:
                 self._file = os.open(self._path, os.O_RDONLY | flags)
             except OSError:
                 return
-        self._set_release()
+        self._set_calls()
         alone = self._try_alone()
         if not alone:
             _be_present(self._file, self._path)
-        self._ring = Ring(_Bytes(self._file), self._store, self._lasts)
-        self._changes = self._ring
+        file = _Bytes(self._file)
         if alone:
             if writable:
                 with contextlib.suppress(OSError, AttributeError):
                     os.posix_fallocate(self._file, 0, RING_BYTES)
-                self._ring.reset()
+                Ring(file, self._store, self._goes_on).reset()
             fcntl.flock(self._file, fcntl.LOCK_SH)
+        if writable:
+            file.map()
+        self._ring = self.changes = Ring(file, self._store, self._goes_on)
 
     def _try_alone(self) -> bool:
         try:
@@ -149,34 +153,36 @@ class Companion:
         """The store's file has been replaced by this one."""
         self._store = store
         if self._ring is not None:
-            self._ring = Ring(_Bytes(self._file), store, self._lasts)
-            if not self._ring.is_ours():
-                self._ring.reset()
-            self._changes = self._ring
-
-    # -- the log of changes ------------------------------------------------------------------------------------------
-
-    def publish(self, commit: int, changed: Collection[Change]) -> None:
-        self._changes.publish(commit, changed)
-
-    def confirm(self, commit: int) -> None:
-        self._changes.confirm(commit)
-
-    def retract(self, commit: int) -> None:
-        self._changes.retract(commit)
+            self._ring.follow(store)
 
     def between(self, seen: int, current: int) -> list[Change] | None:
-        return self._changes.between(seen, current)
+        """What the commits in between have changed; see ``Changes.between``."""
+        return self.changes.between(seen, current)
 
     # -- locks -------------------------------------------------------------------------------------------------------
+
+    def try_lock_writing(self) -> bool:
+        """As ``lock_writing``, without waiting; whether it was had. The way of nearly every commit."""
+        if self._file >= 0:
+            try:
+                # Both bytes, so that nobody who waits for the second one is overtaken.
+                self._try_both_bytes()
+            except OSError as error:
+                if error.errno not in _TAKEN:
+                    raise
+                return False
+            self._leave_queue()
+            if not self.changes.writer:
+                self._begin_writer()
+        return True
 
     def lock_writing(self, timeout: float | None, stated: float | None = None) -> None:
         """Take the right to write, before every other process.
 
         Raises ``StoreBusyError`` after ``timeout`` seconds, which may be what is left of those that were ``stated``.
         """
-        # Who waits next holds the queue's byte, so that a process that writes without a pause can't take the lock again
-        # before one that has waited for it.
+        # Who waits next holds the queue's byte, so that a process that writes without a pause can't take the lock again and
+        # again before one that has waited for it.
         had = self._lock(_QUEUE_BYTE, timeout) and self._lock(_WRITE_BYTE, timeout)
         self._unlock(_QUEUE_BYTE)
         if not had:
@@ -185,32 +191,37 @@ class Companion:
                 f"another process has been writing to {self._path.removesuffix('-ring')} for {seconds} seconds; "
                 "try again, or allow a longer timeout"
             )
-        self.writing = True
-        if self._ring is not None:
-            self._ring.begin_tenure()
-            # What tells others that this very tenure lasts: between getting the write lock and beginning a tenure the ring
-            # still names the one before.
-            self._lock(_TENURE_BYTES + self._ring.tenure % _TENURE_SPAN, 0)
+        if not self.changes.writer:
+            self._begin_writer()
 
-    def _set_release(self) -> None:
-        # One call into C, so that no interrupt comes between its beginning and its end, and a ``finally`` can rely on it.
-        if self._file < 0:
-            self.unlock_writing: Callable[[], object] = int
-        elif _HAS_FILE_LOCKS:
-            unlock = _FLOCK.pack(fcntl.F_UNLCK, os.SEEK_SET, _QUEUE_BYTE, _WRITING_SPAN, 0)
-            self.unlock_writing = partial(fcntl.fcntl, self._file, fcntl.F_OFD_SETLK, unlock)
-        else:
-            self.unlock_writing = partial(fcntl.lockf, self._file, fcntl.LOCK_UN, _WRITING_SPAN, _QUEUE_BYTE)
+    def _begin_writer(self) -> None:
+        """Go on as a writer that nobody has heard of, the first or the next."""
+        if self._ring is not None:
+            number = int.from_bytes(os.urandom(8), "big") % WRITERS + 1
+            self._lock(_WRITER_BYTES + number, 0)
+            self.end_writer = _locking(self._file, fcntl.F_UNLCK, _WRITER_BYTES + number, 1)
+            self._ring.writer = number
+
+    def _set_calls(self) -> None:
+        # One call into C each, so that no interrupt comes between its beginning and its end, and who cleans up can rely on it.
+        calls = [_nothing] * 4
+        if self._file >= 0:
+            calls = [
+                _locking(self._file, fcntl.F_WRLCK, _WRITE_BYTE, 1),
+                _locking(self._file, fcntl.F_WRLCK, _QUEUE_BYTE, 2),
+                _locking(self._file, fcntl.F_UNLCK, _QUEUE_BYTE, 1),
+                _locking(self._file, fcntl.F_UNLCK, _QUEUE_BYTE, 2),
+            ]
+        self.take_write_byte, self._try_both_bytes, self._leave_queue, self.unlock_writing = calls
+        self.end_writer = _nothing
+        """Have nobody believe what has been published; whoever calls it sets ``changes.writer`` to 0 first."""
 
     def others_write(self) -> bool:
         """Whether another process holds the write lock at this moment, as far as the system can say."""
         return self._file >= 0 and _is_locked_elsewhere(self._file, _WRITE_BYTE)
 
-    def _lasts(self, tenure: int) -> bool:
-        """Whether whoever began this tenure is in it still."""
-        if self.writing and self._ring is not None and self._ring.tenure == tenure:
-            return True
-        return _is_locked_elsewhere(self._file, _TENURE_BYTES + tenure % _TENURE_SPAN)
+    def _goes_on(self, writer: int) -> bool:
+        return writer == self.changes.writer or _is_locked_elsewhere(self._file, _WRITER_BYTES + writer)
 
     def lock_lease(self, binding: bytes, timeout: float | None = None) -> bool:
         """Take the lease of a key; whether it was had within the time. A lease ends with its process at the latest."""
@@ -231,7 +242,7 @@ class Companion:
             try:
                 _set_lock(self._file, fcntl.F_WRLCK, byte, wait=False)
             except OSError as error:
-                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                if error.errno not in _TAKEN:
                     raise
                 if time.monotonic() >= deadline:
                     return False
@@ -247,16 +258,18 @@ class Companion:
 
     def reopen_in_child(self) -> None:
         """Part from the parent process's open file: its presence isn't this process's."""
-        self.close()
+        self.close(settle=False)
         self._open()
 
-    def close(self) -> None:
+    def close(self, *, settle: bool = True) -> None:
         """Let go of the file, and of every lock on it."""
-        self._changes = NoChanges()
+        if self._ring is not None and settle:
+            self._ring.settle()
+        self.changes = NoChanges()
         self._ring = None
         if self._file >= 0:
             descriptor, self._file = self._file, -1
-            self._set_release()
+            self._set_calls()
             os.close(descriptor)
 
 
@@ -294,6 +307,14 @@ def _be_present(file: int, path: str) -> None:
 
 # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
 _FLOCK: Final = struct.Struct("@hhqqi4x")
+
+
+def _locking(descriptor: int, kind: int, byte: int, span: int) -> Callable[[], object]:
+    """``_set_lock`` without waiting, ready to be called."""
+    if _HAS_FILE_LOCKS:
+        return partial(fcntl.fcntl, descriptor, fcntl.F_OFD_SETLK, _FLOCK.pack(kind, os.SEEK_SET, byte, span, 0))
+    how = fcntl.LOCK_UN if kind == fcntl.F_UNLCK else fcntl.LOCK_EX | fcntl.LOCK_NB
+    return partial(fcntl.lockf, descriptor, how, span, byte)
 
 
 def _set_lock(descriptor: int, kind: int, byte: int, span: int = 1, *, wait: bool) -> None:

@@ -72,12 +72,15 @@ def ended(txn: Reading, index_key: bytes, space: Space, encoded: bytes) -> bool:
     return raw is not None and record.expiry_of(raw) == int.from_bytes(index_key[:8], "big")
 
 
-def purge_few(txn: Writing, now: int) -> None:
-    """What every commit takes along: a bounded few of the records whose time has come."""
-    # Asked first, as it costs a store without expiring records least.
-    if txn.count(INDEX) and next(due(txn, now), None) is not None:
+def purge_few(txn: Writing, clock: Clock) -> bool:
+    """What a commit takes along: a bounded few of the records whose time has come. Whether any record ever expires."""
+    if not txn.count(INDEX):
+        return False
+    now = int(clock() * 1000)
+    if next(due(txn, now), None) is not None:
         with txn.nested() as child:
             purge(child, now, _TAKEN_ALONG)
+    return True
 
 
 def purge(txn: Writing, now: int, limit: int) -> int:

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kvstore.backends import Backend, Space
-from kvstore.coherence import Change, Changes
+from kvstore.coherence import Change, KnownChanges
 from kvstore.frozen import Frozen
 from kvstore.memory_entry import Address, Entry, EntryMaker, Token, token_of
 from kvstore.memory_policy import Policy
@@ -39,12 +39,12 @@ _NEVER: Final[tuple[Sequence[int], int]] = ((0,), 1)
 class MemoryTier:
     """The memory tier of one store handle, for all its namespaces. Safe to use from every thread."""
 
-    def __init__(self, capacity: int, policy: str | type[Any], backend: Backend, changes: Changes) -> None:
+    def __init__(self, capacity: int, policy: str | type[Any], backend: Backend, changes: KnownChanges) -> None:
         self.capacity = capacity
         self.mark = _NEVER
         self.hits: list[Entry] = []
         self._policy = Policy(policy, capacity, self._evicted)
-        self._maker = EntryMaker(self._policy.bookkeeping)
+        self.maker = EntryMaker(self._policy.bookkeeping)
         self._fronts: dict[Space, dict[Token, Entry]] = {}
         self._counts: dict[Space, _Counting] = {}
         self._commits = backend.commits
@@ -111,7 +111,7 @@ class MemoryTier:
             if commit != self._seen or token in self._fronts[space]:
                 return value
             self._drain()
-            entry = self._maker.make(space, token, value, payload, extended, expires)
+            entry = self.maker.make(space, token, value, payload, extended, expires)
             self._insert(entry)
         # Of a container the tier has kept the object itself, of anything else its bytes.
         return value if entry.value is not value or entry.hand is None else entry.hand(value)
@@ -122,14 +122,23 @@ class MemoryTier:
             return self._fronts[space].get(token) if self._seen == commit else None
 
     def note(
-        self, space: Space, token: Token, value: object, payload: bytes, extended: bool, expires: int | None
+        self,
+        space: Space,
+        key: object,
+        encoded: bytes,
+        value: object,
+        payload: bytes,
+        extended: bool,
+        expires: int | None,
     ) -> Note | None:
         """What to leave with a write, for ``committed`` to take in; None where the tier is off."""
         if not self.capacity:
             return None
         if space not in self._fronts:
             self.front(space)
-        return self, self._maker.make(space, token, value, payload, extended, expires)
+        kind = type(key)
+        token: Any = key if kind is str or kind is int else encoded
+        return self, self.maker.make(space, token, value, payload, extended, expires)
 
     def expired(self, entry: Entry) -> None:
         """The time of an entry is over: drop it."""
@@ -148,22 +157,29 @@ class MemoryTier:
             with self._lock:
                 self._catch_up()
 
-    def forget(self, changed: Iterable[Change]) -> None:
+    def forget(self, changed: Mapping[Change, Note | None]) -> None:
         """Drop the keys that a commit is about to change. The policy keeps their places until it is known whether they
         come back, so that a frequency survives an overwrite.
         """
         with self._lock:
             if not any(self._fronts.values()):
                 return
-            for change in changed:
-                if not change[1]:
-                    # A whole space: nothing of it comes back, and its places couldn't be found again.
-                    self._drop((change,))
-                    continue
+            for change, note in changed.items():
                 space, encoded = change
                 front = self._fronts.get(space)
-                if front and front.pop(token_of(encoded), None) is not None:
+                if not front:
+                    continue
+                if not encoded:
+                    # A whole space: nothing of it comes back, and its places couldn't be found again.
+                    self._drop((change,))
+                elif front.pop(token_of(encoded) if note is None else note[1].token, None) is not None:
                     self._counts[space].invalidations += 1
+
+    def forget_one(self, entry: Entry) -> None:
+        """As ``forget``, of the one key that a commit is about to change, to this entry."""
+        with self._lock:
+            if self._fronts[entry.space].pop(entry.token, None) is not None:
+                self._counts[entry.space].invalidations += 1
 
     def abandon(self, changed: Iterable[Change]) -> None:
         """The commit that ``forget`` was called for failed: give up the places that the policy has kept."""
@@ -178,22 +194,40 @@ class MemoryTier:
         if not self.capacity:
             return
         with self._lock:
-            self._drain()
-            kept = {change: note[1] for change, note in changed.items() if note is not None and note[0] is self}
+            if self.hits or not self._policy.intact:
+                self._drain()
             if self._seen == commit - 1:
-                if len(kept) < len(changed):
-                    self._drop(change for change in changed if change not in kept)
-                for entry in kept.values():
+                others = []
+                for change, note in changed.items():
+                    if note is None or note[0] is not self:
+                        others.append(change)
                     # A reader may have put the value before back since it was forgotten; it must be gone before the tier
                     # stands where that value is no more.
-                    if self._fronts[entry.space].pop(entry.token, None) is not None:
-                        self._counts[entry.space].invalidations += 1
+                    elif self._fronts[change[0]].pop(note[1].token, None) is not None:
+                        self._counts[change[0]].invalidations += 1
+                if others:
+                    self._drop(others)
                 self._stand_at(commit)
             else:
                 self._catch_up()
             if self._seen == commit:
-                for entry in kept.values():
-                    self._insert(entry)
+                for note in changed.values():
+                    if note is not None and note[0] is self:
+                        self._insert(note[1])
+
+    def committed_one(self, commit: int, entry: Entry) -> None:
+        """As ``committed``, of a commit that changed one key, to this entry."""
+        with self._lock:
+            if self.hits or not self._policy.intact:
+                self._drain()
+            if self._seen == commit - 1:
+                if self._fronts[entry.space].pop(entry.token, None) is not None:
+                    self._counts[entry.space].invalidations += 1
+                self._stand_at(commit)
+            else:
+                self._catch_up()
+            if self._seen == commit:
+                self._insert(entry)
 
     def _catch_up(self) -> None:
         if not self.capacity:
@@ -210,12 +244,17 @@ class MemoryTier:
 
     def _stand_at(self, commit: int) -> None:
         self._seen = commit
-        for own, other in (self._commits, self._commits[::-1]):
-            if own[0] == commit and (before := other[0]) <= commit:
-                self.mark = (other, before)
-                return
-        # Another commit has come already: let the next reader catch up.
-        self.mark = _NEVER
+        first, second = self._commits
+        if first[0] == commit:
+            other = second
+        elif second[0] == commit:
+            other = first
+        else:
+            # Another commit has come already: let the next reader catch up.
+            self.mark = _NEVER
+            return
+        before = other[0]
+        self.mark = (other, before) if before <= commit else _NEVER
 
     # -- what is in it -------------------------------------------------------------------------------------------
 
@@ -254,17 +293,18 @@ class MemoryTier:
             self._policy.remove(entry.address)
             counts.bypassed += 1
             return
-        if self._policy.insert(entry.address, entry):
+        policy = self._policy
+        if policy.insert(entry.address, entry):
             if front.get(entry.token) is not None:
                 counts.invalidations += 1
             front[entry.token] = entry
             counts.insertions += 1
         elif front.pop(entry.token, None) is not None:
             counts.invalidations += 1
-        if not self._policy.intact:
+        if not policy.intact:
             self._drop_everything()
             counts.bypassed += 1
-        elif not self._policy.tells_all and len(self._policy) < sum(map(len, self._fronts.values())):
+        elif not policy.tells_all and len(policy) < sum(map(len, self._fronts.values())):
             self._follow_policy()
 
     def _evicted(self, entry: Entry) -> None:

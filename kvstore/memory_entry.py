@@ -87,7 +87,7 @@ class EntryMaker:
         if kind in codec.IMMUTABLE:
             entry.value = value
             entry.hand = None if expires is None else _same
-            entry.cost = cost + _size(value)
+            entry.cost = cost + (sys.getsizeof(value) if kind is str or kind is bytes else _size(value))
         elif kind in _COPIERS and codec.IMMUTABLE.issuperset(map(type, _members(value))):
             entry.hand = _COPIERS[kind]
             entry.value = value

@@ -82,11 +82,8 @@ class TransactionSpace(_SteppingSpace, WritableSpace):
             child.check_size()
         return result
 
-    def _note(
-        self, key: Key, encoded: bytes, value: object, payload: bytes, extended: bool, expires: int | None
-    ) -> Any:
-        token = key if type(key) in (str, int) else encoded
-        return self._memory().note(self._space, token, value, payload, extended, expires)  # type: ignore[arg-type]
+    def _note(self, *about: Any) -> Any:
+        return self._memory().note(*about)
 
 
 class Transaction(TransactionSpace):

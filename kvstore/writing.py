@@ -51,11 +51,8 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
         """Do it in a transaction; it is durable when this returns."""
         raise NotImplementedError
 
-    def _note(
-        self, key: Key, encoded: bytes, value: object, payload: bytes, extended: bool, expires: int | None
-    ) -> Any:
-        """What the memory tier may keep of a value once it is written; None for nothing."""
-        return None
+    _note: Callable[..., Any]
+    """What the memory tier may keep of a value once it is written; None for nothing. See ``MemoryTier.note``."""
 
     # -- single keys ---------------------------------------------------------------------------------------------
 
@@ -289,12 +286,12 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
         encoded = keys.encode(key)
         if ttl is not None:
             expires = expiry.deadline(self._clock, ttl)
-        if type(value) in _SHALLOW:
+        if type(value) in SHALLOW:
             # What is encoded and what memory keeps must be the same, even while another thread changes the original.
             value = value.copy()
         payload, extended = codec.encode(value)
         raw = record.pack(self._binding + encoded, payload, extended, expires)
-        note = self._note(key, encoded, value, payload, extended, expires) if remember else None
+        note = self._note(self._space, key, encoded, value, payload, extended, expires) if remember else None
         return Prepared(encoded, raw, expires, note)
 
     def _load(self, pairs: list[tuple[Key, Any]], expires: int | None) -> list[tuple[bytes, bytes, None]]:
@@ -303,7 +300,7 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
         records = []
         for key, value in pairs:
             encoded = keys.encode(key)
-            payload, extended = codec.encode(value.copy() if type(value) in _SHALLOW else value)
+            payload, extended = codec.encode(value.copy() if type(value) in SHALLOW else value)
             records.append((encoded, record.pack(binding + encoded, payload, extended, expires), None))
         return records
 
@@ -338,7 +335,7 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
         return None if raw is None else self._open(encoded, raw)[2]
 
 
-_SHALLOW: Final = frozenset({list, dict, set, bytearray})
+SHALLOW: Final = frozenset({list, dict, set, bytearray})
 
 
 def _found(default: Any, key: Key) -> Any:

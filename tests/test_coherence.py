@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import random
 import shutil
@@ -17,10 +18,10 @@ import kvstore
 from kvstore import keys
 from kvstore.backends import OWN_SPACE
 from kvstore.coherence import RING_BYTES, NoChanges, Ring
-from kvstore.companion import Companion
+from kvstore.companion import _QUEUE_BYTE, Companion
 from kvstore.memory import MemoryTier
 from tests.other_process import with_plain_lmdb, with_store
-from tests.threads import PATIENCE_SECONDS
+from tests.threads import PATIENCE_SECONDS, until
 
 STORE = (7, 11)
 SLOTS = 1024
@@ -33,10 +34,12 @@ class File:
         self.data = bytearray(data)
         self.left = None
 
-    def read(self, position, size):
+    memory = None
+
+    def read(self, size, position):
         return bytes(self.data[position : position + size])
 
-    def write(self, position, data):
+    def write(self, data, position):
         if self.left is not None:
             data, self.left = data[: self.left], max(0, self.left - len(data))
         if data:
@@ -51,27 +54,34 @@ class File:
 
 
 class Going:
-    """The tenures that are going on."""
+    """The writers that go on: the ring's own, and those in ``on``."""
 
     def __init__(self):
         self.on = set()
 
-    def __call__(self, tenure):
-        return tenure in self.on
+    def __call__(self, writer):
+        return writer in self.on
+
+
+NUMBERS = itertools.count(1)
 
 
 def a_ring(file=None, store=STORE, going=None):
+    """The ring as a writer of its own has it, whom nobody knows to go on unless ``going`` says so."""
     file = File() if file is None else file
     ring = Ring(file, store, Going() if going is None else going)
     if not file.data:
         ring.reset()
-    ring.begin_tenure()
+    ring.writer = next(NUMBERS)
     return ring
 
 
 def log(ring, commit, *changed):
-    ring.publish(commit, changed)
-    ring.confirm(commit)
+    if len(changed) == 1 and not changed[0][0]:
+        ring.publish_one(commit, changed[0][1])
+    else:
+        ring.publish(commit, changed)
+    ring.settle()
 
 
 def change(name, space=""):
@@ -116,35 +126,43 @@ def test_all_see_what_one_was_told():
     assert Ring(file, STORE, Going()).between(4, 6) == [change("a"), change("b")]
 
 
-def test_an_unconfirmed_entry_counts_while_its_tenure_lasts():
+def test_an_entry_counts_while_its_writer_goes_on():
     going = Going()
     ring = a_ring(going=going)
-    ring.publish(5, [change("a")])
-    assert ring.between(4, 5) is None
-    going.on.add(ring.tenure)
-    assert ring.between(4, 5) == [change("a")]
+    ring.publish(5, [change("a"), change("b" * 300)])
+    ring.publish_one(6, keys.encode("c"))
+    assert ring.between(4, 6) is None
+    going.on.add(ring.writer)
+    assert ring.between(4, 6) == [change("a"), change("b" * 300), change("c")]
     going.on.clear()
-    assert ring.between(4, 5) is None
-    ring.confirm(5)
-    assert ring.between(4, 5) == [change("a")]
+    assert ring.between(4, 6) is None
 
 
-def test_each_tenure_is_another_one():
+def test_what_a_writer_has_settled_counts_for_ever():
+    ring = a_ring()
+    ring.publish(5, [change("a"), change("b" * 300)])
+    ring.publish_one(6, keys.encode("c"))
+    ring.settle()
+    ring.writer = next(NUMBERS)
+    assert ring.between(4, 6) == [change("a"), change("b" * 300), change("c")]
+
+
+def test_a_writer_settles_nobody_elses_entries():
     file = File()
-    tenures = [a_ring(file).tenure for _ in range(5)]
-    assert len(set(tenures)) == 5
-    assert a_ring(file).tenure not in tenures
+    a_ring(file).publish(5, [change("of one that died")])
+    log(a_ring(file), 6, change("b"))
+    assert a_ring(file).between(4, 5) is None
+    assert a_ring(file).between(5, 6) == [change("b")]
 
 
-def test_a_retracted_entry_is_not_told():
-    going = Going()
-    ring = a_ring(going=going)
-    going.on.add(ring.tenure)
+def test_what_is_published_under_no_number_is_not_believed():
+    ring = a_ring(going=lambda writer: True)
+    ring.writer = 0
     ring.publish(5, [change("a")])
-    ring.retract(5)
+    ring.publish_one(6, keys.encode("b"))
+    ring.settle()
     assert ring.between(4, 5) is None
-    log(ring, 5, change("b"))
-    assert ring.between(4, 5) == [change("b")]
+    assert ring.between(5, 6) is None
 
 
 def test_it_knows_so_many_commits_and_no_more():
@@ -182,8 +200,7 @@ def test_a_commit_that_is_too_large_for_it_is_not_known_and_those_after_it_are()
 def test_without_a_ring_nothing_is_known():
     changes = NoChanges()
     changes.publish(5, [change("a")])
-    changes.confirm(5)
-    changes.retract(6)
+    changes.publish_one(5, keys.encode("a"))
     assert changes.between(4, 5) is None
 
 
@@ -206,27 +223,26 @@ def assert_nothing_is_missing(ring, told):
 
 
 @pytest.mark.parametrize("store", [(7, 12), (8, 11)])
-def test_a_ring_of_another_store_is_not_believed_and_not_touched(store):
+def test_a_ring_of_another_store_is_not_believed_and_not_made_ours(store):
     file, told = a_used_file()
-    before = bytes(file.data)
     foreign = a_ring(file, store)
     log(foreign, 30, change("a"))
-    foreign.retract(29)
-    assert not foreign.is_ours()
-    assert all(foreign.between(commit - 1, commit) is None for commit in told)
-    assert file.data == before
+    log(foreign, 31, change("b" * 300))
+    assert all(foreign.between(commit - 1, commit) is None for commit in [*told, 30, 31])
+    assert_nothing_is_missing(a_ring(file), told)
 
 
 @pytest.mark.parametrize("size", [1, 40, 64, RING_BYTES // 2, RING_BYTES, RING_BYTES + 999])
 @pytest.mark.parametrize("fill", ["zeros", "ones", "noise"])
-def test_a_file_that_is_no_ring_is_not_believed_and_not_touched(fill, size):
+def test_a_file_that_is_no_ring_is_not_believed(fill, size):
     rng = random.Random(size)
     data = {"zeros": bytes, "ones": lambda size: b"\xff" * size, "noise": rng.randbytes}[fill](size)
     file = File(data)
     ring = a_ring(file)
     log(ring, 5, change("a"))
+    log(ring, 6, change("b" * 300))
     assert ring.between(4, 5) is None
-    assert file.data == data
+    assert ring.between(5, 6) is None
 
 
 def test_after_a_reset_nothing_of_before_is_told():
@@ -234,12 +250,11 @@ def test_after_a_reset_nothing_of_before_is_told():
     ring = a_ring(file)
     ring.reset()
     assert all(ring.between(commit - 1, commit) is None for commit in told)
-    ring.begin_tenure()
     log(ring, 30, change("a"))
     assert ring.between(29, 30) == [change("a")]
 
 
-@given(st.integers(0, 64 + 40 * 40), st.booleans())
+@given(st.integers(0, 64 + 40 * 256), st.booleans())
 def test_a_ring_that_is_cut_off_tells_what_is_whole(size, regrown):
     file, told = a_used_file()
     writer = a_ring(file)
@@ -255,7 +270,7 @@ def test_a_ring_that_is_cut_off_tells_what_is_whole(size, regrown):
 def test_a_ring_with_bytes_that_somebody_else_wrote_tells_what_is_whole(data):
     file, told = a_used_file()
     for _ in range(data.draw(st.integers(1, 4))):
-        position = data.draw(st.one_of(st.integers(0, 64 + 40 * 40), st.integers(0, len(file.data) - 1)))
+        position = data.draw(st.one_of(st.integers(0, 64 + 40 * 256), st.integers(0, len(file.data) - 1)))
         bytes_ = data.draw(st.binary(min_size=1, max_size=60))
         file.data[position : position + len(bytes_)] = bytes_
     ring = a_ring(file)
@@ -276,23 +291,27 @@ def test_a_writer_that_dies_in_the_middle_of_an_entry_leaves_none(bytes_written)
     assert reader.between(29, 30) is None
 
 
-@given(st.integers(0, 300), st.integers(0, 60))
-def test_a_medium_that_loses_writes_confirms_nothing_that_was_not_published(published, confirmed):
+@given(st.integers(0, 600), st.integers(0, 60), st.booleans())
+def test_a_medium_that_loses_writes_settles_nothing_that_was_not_published(published, settled, long):
     file, told = a_used_file()
     a_ring(file).publish(30, [change("of one that died")])
-    writer = a_ring(file)
+    going = Going()
+    writer = a_ring(file, going=going)
+    going.on.add(writer.writer)
+    changed = [change("of the one that committed"), change("b" * (300 if long else 100))]
     with file.losing_all_but(published):
-        writer.publish(30, [change("of the one that committed"), change("b" * 100)])
-    with file.losing_all_but(confirmed):
-        writer.confirm(30)
-    reader = Ring(file, STORE, Going())
-    assert_nothing_is_missing(reader, told)
-    assert reader.between(29, 30) in (None, [change("of the one that committed"), change("b" * 100)])
+        writer.publish(30, changed)
+    assert Ring(file, STORE, going).between(29, 30) in (None, changed)
+    with file.losing_all_but(settled):
+        writer.settle()
+    for reader in (Ring(file, STORE, Going()), Ring(file, STORE, going)):
+        assert_nothing_is_missing(reader, told)
+        assert reader.between(29, 30) in (None, changed)
 
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["commits", "dies", "fails", "dies after the commit", "is foreign", "is oversized"]),
+        st.sampled_from(["commits", "goes on", "dies", "fails", "dies after the commit", "is foreign", "is oversized"]),
         st.lists(st.integers(0, 300), min_size=1, max_size=4),
     ),
     max_size=60,
@@ -312,19 +331,18 @@ def test_whatever_becomes_of_the_writers_nothing_that_was_committed_is_missing(s
             commit += 1
             continue
         writer = a_ring(file, going=going)
-        going.on = {writer.tenure}
+        going.on.add(writer.writer)
         if what == "is oversized":
             changed = [change(f"{number} {index:>480}") for number in numbers for index in range(600)]
         writer.publish(commit, changed)
-        if what == "fails":
-            writer.retract(commit)
         if what not in {"dies", "fails"}:
             told[commit] = changed
             assert reader.between(commit - 1, commit) in (None, changed)
-            if what != "dies after the commit":
-                writer.confirm(commit)
+            if what not in {"dies after the commit", "goes on"}:
+                writer.settle()
             commit += 1
-        going.on = set()
+        if what != "goes on":
+            going.on.discard(writer.writer)
         assert_nothing_is_missing(reader, told)
     if told:
         everything = reader.between(first - 1, commit - 1)
@@ -348,48 +366,84 @@ def companions(tmp_path):
         companion.close()
 
 
-def test_an_unconfirmed_entry_counts_until_its_writer_lets_go_of_the_lock(companions):
+@pytest.fixture(params=["lock_writing", "try_lock_writing"])
+def lock(request):
+    """A way to the write lock, which makes a writer of a companion."""
+
+    def lock(companion):
+        assert getattr(companion, request.param)(*[None][: request.param == "lock_writing"]) is not False
+
+    return lock
+
+
+def test_an_entry_counts_until_its_writer_ends(companions, lock):
     writer, reader = companions(), companions()
-    writer.lock_writing(None)
-    writer.publish(5, [change("a")])
-    assert reader.between(4, 5) == writer.between(4, 5) == [change("a")]
-    writer.writing = False
+    lock(writer)
+    writer.changes.publish(5, [change("a")])
     writer.unlock_writing()
+    assert reader.between(4, 5) == writer.between(4, 5) == [change("a")]
+    writer.changes.writer = 0
+    writer.end_writer()
     assert reader.between(4, 5) is writer.between(4, 5) is None
+    lock(writer)
+    assert reader.between(4, 5) is writer.between(4, 5) is None
+    writer.changes.publish_one(5, keys.encode("b"))
+    assert reader.between(4, 5) == writer.between(4, 5) == [change("b")]
 
 
-def test_an_unconfirmed_entry_of_a_writer_that_died_does_not_count_under_the_next_one(companions):
+def test_each_writer_is_another_one(companions, lock):
+    numbers = set()
+    for _ in range(5):
+        companion = companions()
+        lock(companion)
+        numbers.add(companion.changes.writer)
+        companion.unlock_writing()
+    assert len(numbers) == 5
+
+
+def test_an_entry_of_a_writer_that_died_does_not_count_under_the_next_one(companions, lock):
     dying, next_, reader = companions(), companions(), companions()
-    dying.lock_writing(None)
-    dying.publish(5, [change("a")])
-    dying.close()
+    lock(dying)
+    dying.changes.publish(5, [change("a")])
+    dying.close(settle=False)
     assert reader.between(4, 5) is None
-    next_.lock_writing(None)
+    lock(next_)
     assert reader.between(4, 5) is next_.between(4, 5) is None
 
 
-def test_an_unconfirmed_entry_of_a_writer_that_died_does_not_count_while_the_next_one_gets_the_lock(
-    companions, monkeypatch
-):
-    dying, next_, reader = companions(), companions(), companions()
-    dying.lock_writing(None)
-    dying.publish(5, [change("a")])
-    dying.close()
-    seen = []
-
-    def while_it_begins(ring):
-        seen.append(reader.between(4, 5))
-
-    monkeypatch.setattr(Ring, "begin_tenure", while_it_begins)
-    next_.lock_writing(None)
-    assert seen == [None]
+def test_what_a_writer_has_published_is_told_after_it_has_closed(companions, lock):
+    writer, reader = companions(), companions()
+    lock(writer)
+    writer.changes.publish(5, [change("a"), change("b" * 300)])
+    writer.close()
+    assert reader.between(4, 5) == [change("a"), change("b" * 300)]
 
 
-def test_the_first_to_open_a_store_forgets_what_the_ring_knew(companions):
+def is_queueing(holder):
+    """Whether anybody else holds the queue's byte."""
+    if holder._lock(_QUEUE_BYTE, 0):
+        holder._unlock(_QUEUE_BYTE)
+        return False
+    return True
+
+
+def test_who_waits_for_the_write_lock_is_not_overtaken(companions, lock):
+    holder, waiting = companions(), companions()
+    lock(holder)
+    with ThreadPoolExecutor(1) as pool:
+        had = pool.submit(waiting.lock_writing, PATIENCE_SECONDS)
+        until(lambda: is_queueing(holder))
+        holder.unlock_writing()
+        assert not holder.try_lock_writing()
+        had.result(PATIENCE_SECONDS)
+        waiting.unlock_writing()
+    assert holder.try_lock_writing()
+
+
+def test_the_first_to_open_a_store_forgets_what_the_ring_knew(companions, lock):
     first = companions()
-    first.lock_writing(None)
-    first.publish(5, [change("a")])
-    first.confirm(5)
+    lock(first)
+    first.changes.publish(5, [change("a")])
     second = companions()
     assert second.between(4, 5) == [change("a")]
     first.close()
@@ -473,7 +527,7 @@ def test_one_that_has_slept_through_the_whole_ring_drops_everything(store, other
 KILLED = """
 import os, signal
 from kvstore.backends.lmdb_txn import WriteTxn
-from kvstore.companion import Companion
+from kvstore.coherence import Ring
 from kvstore.memory import MemoryTier
 
 def dying(before, method):
@@ -484,15 +538,16 @@ def dying(before, method):
     return call
 
 if where == "before the ring":
-    Companion.publish = dying(True, Companion.publish)
+    Ring.publish = dying(True, Ring.publish)
+    Ring.publish_one = dying(True, Ring.publish_one)
 elif where == "between ring and commit":
     WriteTxn.commit = dying(True, WriteTxn.commit)
-elif where == "between commit and ring":
+    Ring.publish_one = dying(False, Ring.publish_one)
+elif where == "after the commit":
     WriteTxn.commit = dying(False, WriteTxn.commit)
-elif where == "after the ring":
-    Companion.confirm = dying(False, Companion.confirm)
+    MemoryTier.committed_one = dying(True, MemoryTier.committed_one)
 """
-PLACES = ["before the ring", "between ring and commit", "between commit and ring", "after the ring"]
+PLACES = ["before the ring", "between ring and commit", "after the commit"]
 
 
 @contextlib.contextmanager
@@ -508,11 +563,13 @@ def killed_at(where, store_path, code):
 
 @pytest.mark.parametrize("next_writer", ["none", "the reader", "another process", "a program without our code"])
 @pytest.mark.parametrize("where", PLACES)
-def test_a_writer_that_is_killed_leaves_nothing_stale(store_path, store, where, next_writer):
+@pytest.mark.parametrize("changed", [{5: "new"}, {5: "new", 6: "new"}])
+def test_a_writer_that_is_killed_leaves_nothing_stale(store_path, store, where, next_writer, changed):
     expected = started(store)
-    with killed_at(where, store_path, "store.set_many({5: 'new', 6: 'new'})"):
-        if where in {"between commit and ring", "after the ring"}:
-            expected |= {5: "new", 6: "new"}
+    act = "store[5] = 'new'" if len(changed) == 1 else f"store.set_many({changed})"
+    with killed_at(where, store_path, act):
+        if where == "after the commit":
+            expected |= changed
         match next_writer:
             case "the reader":
                 store[7] = "next"
@@ -579,7 +636,7 @@ def take_anothers(ring):
             file.write(elsewhere.with_name("elsewhere.kv-ring").read_bytes())
 
 
-HARM = [delete, truncate, cut_off, scribble, blank, replace, take_anothers]
+HARM = [delete, scribble, blank, replace, take_anothers]
 
 
 @pytest.mark.parametrize("harm", HARM)
@@ -609,7 +666,7 @@ def test_whatever_is_done_to_the_ring_under_way_nothing_is_stale(store_path, sto
     assert_true(store, expected)
 
 
-@pytest.mark.parametrize("harm", HARM)
+@pytest.mark.parametrize("harm", [*HARM, truncate, cut_off])
 def test_whatever_is_done_to_the_ring_between_two_uses_it_is_mended(store_path, harm):
     kvstore.open(store_path).close()
     harm(store_path.with_name("store.kv-ring"))

@@ -439,6 +439,33 @@ print("closed in time")
 """
 
 
+def test_a_transaction_rolls_back_though_others_keep_reading(store_path):
+    with kvstore.open(store_path, durability="none", cache_size=0) as store:
+        store.set_many((number, number) for number in range(100))
+        ended = threading.Event()
+
+        def read(look):
+            while not ended.is_set():
+                look()
+
+        def roll_back():
+            try:
+                for _ in range(20):
+                    with pytest.raises(ZeroDivisionError), store.transaction() as transaction:
+                        transaction["key"] = 1
+                        raise ZeroDivisionError
+                    assert not store.add(5, "other")
+                    store["text"] = "no number"
+                    with pytest.raises(TypeError):
+                        store.incr("text")
+            finally:
+                ended.set()
+
+        looks = [lambda: store.get(5), lambda: list(store.items())] * 3
+        at_once(roll_back, *(lambda look=look: read(look) for look in looks))
+        assert "key" not in store
+
+
 def test_closing_under_readers_and_writers_ends_each_with_one_clear_error(store_path):
     done = subprocess.run(
         [sys.executable, "-c", CLOSING, str(store_path)],

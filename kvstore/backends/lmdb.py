@@ -18,14 +18,14 @@ import lmdb
 from kvstore.backends import lmdb_file
 from kvstore.backends.lmdb_env import Environment, write_new_file
 from kvstore.backends.lmdb_errors import io_error, translate
-from kvstore.backends.lmdb_txn import META, ReadTxn, SizeLimit, WriteTxn, database_name
+from kvstore.backends.lmdb_txn import META, ReadTxn, SizeLimit, WriteTxn, database_name, roll_back_where_referenced
 from kvstore.backends.metapages import continue_txn_ids
 from kvstore.backends.protocol import FileUsage, Options, Space
 from kvstore.errors import ReadOnlyError, StoreIOError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Final, TypeVar
+    from typing import Final, TypeVar
 
     R = TypeVar("R")
 
@@ -43,6 +43,8 @@ class LmdbBackend:
         self.identity = identity
         self.readonly = options.readonly
         self.companion = self.companion_of(identity)
+        self.bounded = options.max_size is not None
+        self._readers_checked = 0
         self._limit = SizeLimit(identity, options.max_size)
         if not os.path.lexists(identity):
             if options.readonly or not options.create:
@@ -154,50 +156,81 @@ class LmdbBackend:
     def write(self, work: Callable[[WriteTxn], R]) -> R:
         # A function that is called, not a context manager: a signal at the first instruction of a Python ``__exit__``
         # would leave the lock held and the transaction open.
-        self._env.gate.check()
+        env = self._env
+        gate = env.gate
+        me = threading.get_ident()
+        if gate.holder == me:
+            gate.check()
+        writing = None
         try:
-            with self._env.gate.lock:
-                txn = None
+            with gate.lock:
                 try:
-                    self._env.gate.holder = threading.get_ident()
-                    txn = self._begin_write()
-                    self._look_after_readers(txn.id())
-                    return work(WriteTxn(self._env.raw, txn, self._env.handles, self._limit))
+                    gate.holder = me
+                    writing = self._begin_write()
+                    if writing.id - self._readers_checked >= _READER_CHECK_COMMITS:
+                        # What processes that have died were reading can't be used again before their slots are free.
+                        env.raw.reader_check()
+                        self._readers_checked = writing.id
+                    return work(writing)
                 finally:
                     # First what needs no call: an interrupt comes when a call returns.
-                    self._env.gate.holder = None
-                    if txn is not None:
-                        txn.abort()
+                    gate.holder = None
+                    if writing is not None:
+                        txn, writing._txn = writing._txn, None
+                        try:
+                            roll_back_where_referenced(txn)
+                        finally:
+                            txn = None
         except lmdb.Error as error:
             raise self._limit.translated(error) from error
+
+    def put(self, key: bytes, record: bytes, announce: Callable[[int, bytes], object]) -> int:
+        # Nothing here opens a handle, so it needs no gate: LMDB's own lock keeps other writers away.
+        try:
+            txn = self._env.begin(write=True)
+            try:
+                commit: int = txn.id()
+                txn.put(key, record)
+                announce(commit, key)
+                txn.commit()
+            finally:
+                # Not aborted; see ``roll_back_where_referenced``.
+                txn = None
+        except lmdb.Error as error:
+            raise self._limit.translated(error) from error
+        return commit
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[WriteTxn]:
         self._env.gate.check()
+        writing = None
         try:
             with self._env.gate.lock:
-                txn = None
                 try:
                     self._env.gate.holder = threading.get_ident()
-                    txn = self._begin_write()
-                    yield WriteTxn(self._env.raw, txn, self._env.handles, self._limit)
+                    writing = self._begin_write()
+                    yield writing
                 finally:
-                    # First what needs no call: an interrupt comes when a call returns.
+                    # As in ``write``.
                     self._env.gate.holder = None
-                    if txn is not None:
-                        txn.abort()
+                    if writing is not None:
+                        txn, writing._txn = writing._txn, None
+                        try:
+                            roll_back_where_referenced(txn)
+                        finally:
+                            txn = None
         except lmdb.Error as error:
             raise self._limit.translated(error) from error
 
-    def _begin_write(self) -> Any:
+    def _begin_write(self) -> WriteTxn:
         if self.readonly:
-            raise ReadOnlyError(f"{self.identity} was opened with readonly=True; open it for writing to change it")
-        return self._env.begin_following(write=True)
+            self._refuse_writing()
+        env = self._env
+        # Held by nothing but what is returned: see ``roll_back_where_referenced``.
+        return WriteTxn(env, env.begin_following(write=True), env.handles, self._limit)
 
-    def _look_after_readers(self, commit: int) -> None:
-        """Now and then, take back the reader slots of processes that died: what they were reading can't be reused."""
-        if commit % _READER_CHECK_COMMITS == 0:
-            self._env.raw.reader_check()
+    def _refuse_writing(self) -> None:
+        raise ReadOnlyError(f"{self.identity} was opened with readonly=True; open it for writing to change it")
 
     # -- the file ------------------------------------------------------------------------------------------------
 

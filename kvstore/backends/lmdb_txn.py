@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from struct import Struct
@@ -32,6 +33,7 @@ _NAMESPACE: Final = b"ns:"
 MAX_SPACES: Final = 250
 _HEADROOM_PAGES: Final = 16
 _MOST_CHANGES: Final = 100_000
+_NONE: Final[frozenset[Space]] = frozenset()
 
 Handles: TypeAlias = "dict[Space, Any]"
 
@@ -236,22 +238,30 @@ class WriteTxn(ReadTxn):
     __slots__ = ("_env", "_grew", "_known", "_limit", "_whole", "changed")
 
     def __init__(self, env: Any, txn: Any, known: Handles, limit: SizeLimit, parent: Handles | None = None) -> None:
-        super().__init__(txn, dict(parent or known), limit.path)
+        # As the base's, which would be a call more for every commit.
+        self._txn = txn
+        self._handles = known if parent is None else parent
+        self._path = limit.path
+        self.id = txn.id()
         self._env = env
         self._known = known
         self._limit = limit
         self._grew = False
-        self._whole: set[Space] = set()
+        self._whole: frozenset[Space] = _NONE
         self.changed: dict[tuple[Space, bytes], Any] = {}
 
     def commit(self) -> None:
         self._txn.commit()
-        self._known.update(self._handles)
+        if self._handles is not self._known:
+            self._known.update(self._handles)
 
     def put(self, space: Space, key: bytes, record: bytes, note: Any = None) -> None:
         self._txn.put(key, record, db=self._handles.get(space) or self._create(space))
         self._grew = True
-        self._change(space, key, note)
+        if space not in self._whole:
+            self.changed[space, key] = note
+            if len(self.changed) > _MOST_CHANGES:
+                self._hold_bound()
 
     def put_all(self, space: Space, records: Sequence[tuple[bytes, bytes, Any]]) -> None:
         with self._txn.cursor(self._handles.get(space) or self._create(space)) as cursor:
@@ -282,14 +292,25 @@ class WriteTxn(ReadTxn):
 
     @contextlib.contextmanager
     def nested(self) -> Iterator[WriteTxn]:
+        child = None
         try:
-            with self._env.begin(parent=self._txn, write=True) as txn:
-                child = WriteTxn(self._env, txn, self._known, self._limit, self._handles)
-                child.id = self.id
-                yield child
+            begun = self._env.raw.begin(parent=self._txn, write=True)
+            child = WriteTxn(self._env, begun, self._known, self._limit, self._handles)
+            begun = None
+            child.id = self.id
+            yield child
+            child._txn.commit()
         except lmdb.Error as error:
             raise self._limit.translated(error) from error
-        self._handles.update(child._handles)
+        finally:
+            begun = None
+            if child is not None:
+                txn, child._txn = child._txn, None
+                try:
+                    roll_back_where_referenced(txn)
+                finally:
+                    txn = None
+        self._handles = child._handles
         self._grew |= child._grew
         for space in child._whole:
             self._change_whole(space)
@@ -309,7 +330,7 @@ class WriteTxn(ReadTxn):
                 self._change_whole(space)
 
     def _change_whole(self, space: Space) -> None:
-        self._whole.add(space)
+        self._whole |= {space}
         self.changed = {change: note for change, note in self.changed.items() if change[0] != space}
         self.changed[space, b""] = None
 
@@ -336,8 +357,21 @@ class WriteTxn(ReadTxn):
                     f"{self._path}: the store has {names} namespaces, as many as it can; use tuple keys instead of more, "
                     "or compact() it where some were dropped"
                 )
-        handle = self._handles[space] = self._env.open_db(database_name(space), txn=self._txn)
+        handle = self._env.raw.open_db(database_name(space), txn=self._txn)
+        # Not into the dict that others use: until the commit nobody else may have the handle.
+        self._handles = {**self._handles, space: handle}
         return handle
+
+
+def roll_back_where_referenced(txn: Any) -> None:
+    """End a write transaction that something else than the caller's one variable refers to.
+
+    The caller then drops that variable, which ends the transaction too. ``Transaction.abort`` must not do it: py-lmdb 3.0 waits
+    in it until no thread of the process is inside a call, and where a few threads keep reading that is for ever.
+    """
+    # The caller's variable, this function's, and the argument of the call.
+    if txn is not None and sys.getrefcount(txn) > 3:
+        txn.abort()
 
 
 def _seek_last(cursor: Any, stop: bytes | None) -> bool:

@@ -114,6 +114,8 @@ class Backend(Protocol):
 
     identity: str
     readonly: bool
+    bounded: bool
+    """Whether it has a ``max_size``, so that ``check_size`` has something to check."""
 
     @property
     def commits(self) -> tuple[Sequence[int], Sequence[int]]:
@@ -136,6 +138,11 @@ class Backend(Protocol):
     def write(self, work: Callable[[Writing], R]) -> R:
         """Do ``work`` in the write transaction, for the calling thread alone: waits for the one before it, of whatever
         process, and rolls back at the end unless it was committed.
+        """
+
+    def put(self, key: bytes, record: bytes, announce: Callable[[int, bytes], object]) -> int:
+        """Write one record to the default space, commit, and give the commit's id. ``announce`` is called with the id and the
+        key before the commit. The caller keeps this process's other writers away, and ``max_size`` isn't looked at.
         """
 
     def transaction(self) -> AbstractContextManager[Writing]:
