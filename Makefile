@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 # One virtual environment and one machine under every target: side by side they would trip over each other.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench format clean
+.PHONY: help demo test torture check bench format clean
 
 help:
 	@echo 'make demo    cache the answers of a real neural network, restart, and see the hit rate'
-	@echo 'make test    every test'
+	@echo 'make test    every promise, tested within minutes (ARGS="tests/test_fork.py -k child" for some of it)'
+	@echo 'make torture the tests that go on for long: more seeds, more sizes, every line'
 	@echo 'make check   lint, format, types, the order of the layers, the built wheel'
 	@echo 'make bench   the table of ratios against the peers (ARGS="--only hit" for some of its rows)'
 	@echo 'make format  put the sources in order'
@@ -21,7 +22,10 @@ demo: $(VENV)/.demo
 	$(BIN)/python docs/examples/classify_stdlib.py $(ARGS)
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
+
+torture: $(VENV)/.dev
+	$(BIN)/python -m pytest -m torture $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -464,14 +464,16 @@ class Committer:
     def turn_within(self, seconds: float) -> Iterator[None]:
         """As ``turn``; raises ``StoreBusyError`` where it isn't had within the time."""
         self.refuse_own_turn()
-        if not self._turn.acquire(timeout=seconds):
+        # The child of a fork, which comes in between, has another one when this ends.
+        turn = self._turn
+        if not turn.acquire(timeout=seconds):
             raise StoreBusyError("another thread of this process is inside a transaction")
         try:
             self._holder = threading.get_ident()
             yield
         finally:
             self._holder = None
-            self._turn.release()
+            turn.release()
             self._pass_on()
 
     def refuse_own_turn(self) -> None:

@@ -228,10 +228,12 @@ class _Fork:
 
     def after_in_child(self) -> None:
         global _lock  # noqa: PLW0603  # the parent's lock is held by a thread that isn't here
-        self._held.pop_all()
+        held = self._held.pop_all()
         _lock = threading.RLock()
         for engine in _engines.values():
             engine.start_over_in_child()
+        # Last, and not left to the garbage collector: who gives up a turn passes on what waits, here nothing any more.
+        held.close()
 
 
 def is_in_use() -> bool:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shlex
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
+
+from kvstore import codec
 
 ROOT = Path(__file__).parent.parent
 
@@ -23,6 +27,22 @@ hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("ci", deadline=None, derandomize=True, database=None)
 hypothesis.settings.register_profile("thorough", deadline=None, max_examples=2_000)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if os.environ.get("CI") else "default"))
+
+
+def pytest_collection_finish() -> None:
+    """Take what has been loaded out of the garbage collector's sight: it stays, and there is much of it to go through
+    for each of the many tests that collect garbage.
+    """
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def own_types() -> Iterator[None]:
+    """No type is registered when a test begins, whatever another one has registered in this process."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(codec, "_extended_half", None)
+        yield
 
 
 @pytest.fixture

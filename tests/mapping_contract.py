@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from kvstore.errors import InvalidKeyError
 from tests import strategies
+from tests.payloads import name
 from tests.strategies import fingerprint, same
 
 ITEMS: dict[Any, Any] = {
@@ -129,7 +130,7 @@ class ReadingContract:
             assert contents(mapping) == contents(items)
             assert len(mapping) == len(items)
 
-    @pytest.mark.parametrize("key", [*ABSENT, *NO_KEYS, *TOO_LARGE], ids=lambda key: repr(key)[:30])
+    @pytest.mark.parametrize("key", [*ABSENT, *NO_KEYS, *TOO_LARGE], ids=name)
     def test_a_key_that_is_not_there_is_absent_as_in_a_dict(self, make, key):
         with make(ITEMS) as mapping:
             for _ in range(2):

@@ -351,6 +351,20 @@ def test_forking_while_threads_wait_for_one_commit(store, fresh):
     assert_memory_is_true(store, fresh)
 
 
+def test_a_child_leaves_to_its_parent_what_waits_there_for_a_commit(store):
+    def work():
+        store.set("child", os.getpid())
+        return done_by, threading.active_count()
+
+    done_by = []
+    # As a thread leaves it that waits for its turn while another one forks.
+    waiting = store._wish(lambda txn: done_by.append(os.getpid()))
+    store._engine.committer._waiting.append(waiting)
+    assert in_child(work) == ([], 1)
+    until(lambda: waiting.done)
+    assert done_by == [os.getpid()]
+
+
 def test_forking_waits_for_another_threads_transaction_to_end(store):
     inside, may_end = threading.Event(), threading.Event()
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kvstore import keys
 from kvstore.errors import InvalidKeyError
 from tests import strategies
+from tests.payloads import name
 
 ENCODINGS = {
     b"": "01",
@@ -156,7 +157,7 @@ def test_random_bytes_are_refused_or_are_the_encoding_of_their_key(encoded):
 @pytest.mark.parametrize(
     "key",
     [None, True, 1.0, 1j, Text("a"), Number.ONE, Pair(), bytearray(b"a"), memoryview(b"a"), frozenset(), []],
-    ids=repr,
+    ids=name,
 )
 def test_a_key_of_another_type_is_refused_wherever_it_is(key):
     for whole in (key, (key,), ("a", (1, key))):

@@ -58,6 +58,7 @@ def a_namespace(**options):
 def a_transaction(path, items):
     """A transaction that has written everything itself."""
     with a_store()(path, {"before": 1}) as store, store.transaction() as transaction:
+        transaction.namespace("mine").set_many(dict.fromkeys(items, "in another space"))
         transaction.clear()
         transaction.set_many(items)
         yield transaction
@@ -72,10 +73,10 @@ def a_transaction_over_a_store(path, items):
 
 @contextlib.contextmanager
 def a_namespace_in_a_transaction(path, items):
-    with a_store()(path, dict.fromkeys(items, 0)) as store, store.transaction() as transaction:
-        transaction.namespace("mine").clear()
-        transaction.namespace("mine").set_many(items)
-        yield transaction.namespace("mine")
+    with a_store()(path, dict.fromkeys(items, "of the store")) as store, store.transaction() as transaction:
+        transaction.namespace("é mine").clear()
+        transaction.namespace("é mine").set_many(items)
+        yield transaction.namespace("é mine")
 
 
 @contextlib.contextmanager
@@ -89,7 +90,7 @@ def a_snapshot(path, items):
 @contextlib.contextmanager
 def a_namespace_in_a_snapshot(path, items):
     with a_namespace()(path, items) as namespace, namespace._store.snapshot() as snapshot:
-        namespace.clear()
+        namespace._store.drop_namespace("mine")
         yield snapshot.namespace("mine")
 
 
@@ -104,6 +105,7 @@ STORES = {
     "store with an own policy": a_store(policy=policies.Three),
     "namespace": a_namespace(),
     "namespace without memory": a_namespace(cache_size=0),
+    "namespace with a tiny memory": a_namespace(cache_size=1_500),
 }
 TRANSACTIONS = {
     "transaction": a_transaction,

@@ -136,7 +136,7 @@ def test_a_full_memory_really_costs_what_it_may(store_path, policy, kind):
     assert 0.7 <= real_memory(store_path, policy, 4 * 2**20, KINDS[kind]) <= 1.1
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("policy", policies.NAMED)
 @pytest.mark.parametrize("mebibytes", [1, 2.7, 6, 11])

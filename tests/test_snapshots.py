@@ -1,8 +1,7 @@
-"""Snapshots: frozen, whatever is written meanwhile, and the reading half of the mapping contract."""
+"""Snapshots: frozen, whatever is written meanwhile. (Their half of the mapping contract: test_mapping.)"""
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import random
 import threading
@@ -12,7 +11,7 @@ import pytest
 import kvstore
 from kvstore import StoreBusyError, StoreClosedError, TransactionError
 from kvstore.backends import lmdb_env
-from tests.mapping_contract import ITEMS, ReadingContract, contents
+from tests.mapping_contract import ITEMS, contents
 from tests.other_process import with_store
 from tests.threads import at_once, switching_often
 
@@ -21,43 +20,6 @@ from tests.threads import at_once, switching_often
 def store(store_path):
     with kvstore.open(store_path, durability="none") as store:
         yield store
-
-
-@contextlib.contextmanager
-def a_snapshot(path, items):
-    with kvstore.open(path, durability="none") as store:
-        store.clear()
-        store.set_many(items)
-        with store.snapshot() as snapshot:
-            store.clear()
-            store["written"] = "later"
-            yield snapshot
-
-
-@contextlib.contextmanager
-def a_namespace_of_a_snapshot(path, items):
-    with kvstore.open(path, durability="none") as store:
-        space = store.namespace("é n")
-        space.clear()
-        space.set_many(items)
-        with store.snapshot() as snapshot:
-            store.drop_namespace("é n")
-            yield snapshot.namespace("é n")
-
-
-SNAPSHOTS = {"snapshot": a_snapshot, "namespace of a snapshot": a_namespace_of_a_snapshot}
-
-
-@pytest.fixture(scope="module", params=SNAPSHOTS)
-def make(request, tmp_path_factory):
-    path = tmp_path_factory.mktemp("mapping") / "store.kv"
-    # While one handle is open, opening another one is cheap.
-    with kvstore.open(path, cache_size=0, durability="none"):
-        yield lambda items: SNAPSHOTS[request.param](path, items)
-
-
-class TestReading(ReadingContract):
-    pass
 
 
 def everything(source):

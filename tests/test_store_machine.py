@@ -26,6 +26,11 @@ cache_sizes = st.sampled_from((0, 300, 1_000, 3_000, 2**20))
 any_policy = st.sampled_from((*policies.NAMED, *policies.OWN))
 
 
+def has_clock(store):
+    """Whether the memory tier's policy may hold an entry for gone because of the time alone."""
+    return isinstance(store._tier._policy._cache, policies.Brief)
+
+
 class StoreMachine(RuleBasedStateMachine):
     """Two handles with memory and one without on one file, and a dict that does the same."""
 
@@ -82,7 +87,11 @@ class StoreMachine(RuleBasedStateMachine):
         assert list(self.store) == list(reversed(list(reversed(self.store))))
         assert len(self.store) == len(self.judge)
         assert list(self.store._front) == order_before
-        assert self.store.stats() == before
+        after = self.store.stats()
+        if has_clock(self.store):
+            assert after.memory_bytes <= before.memory_bytes
+            after = after.replaced(memory_bytes=before.memory_bytes)
+        assert after == before
 
     # -- opening and closing ----------------------------------------------------------------------
 
@@ -132,7 +141,7 @@ class StoreMachine(RuleBasedStateMachine):
         for handle in (self.store, self.other):
             if handle is not None:
                 assert_memory_is_true(handle, self.fresh)
-                assert_books_balance(handle, has_clock=isinstance(handle._tier._policy._cache, policies.Brief))
+                assert_books_balance(handle, has_clock=has_clock(handle))
 
 
 TestStore = StoreMachine.TestCase

@@ -1,4 +1,4 @@
-"""Transactions: all or nothing over any namespaces, and the mapping contract inside."""
+"""Transactions: all or nothing over any namespaces. (Inside, the mapping contract: test_mapping.)"""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from hypothesis import strategies as st
 
 import kvstore
 from kvstore import StoreBusyError, StoreClosedError, StoreFullError, TransactionError
-from tests.mapping_contract import ReadingContract, contents, shared_out
+from tests.mapping_contract import contents, shared_out
 from tests.mapping_judge import Judge, outcome, steps_on
-from tests.mapping_writing_contract import SnapshotIterationContract, WritingContract
 from tests.other_process import with_store
 from tests.threads import PATIENCE_SECONDS, at_once, switching_often, until
 from tests.tiers import assert_books_balance, assert_memory_is_true, in_memory
@@ -33,81 +32,16 @@ def fresh(store_path, store):
         yield fresh
 
 
-def commits_of(store):
-    return max(cell[0] for cell in store._engine.backend.commits)
-
-
-# -- the mapping contract --------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def a_namespace(path, items, **options):
-    with kvstore.open(path, durability="none", **options) as store:
-        store["beside"] = "in the default space"
-        mapping = store.namespace("n")
-        mapping.clear()
-        mapping.set_many(items)
-        yield mapping
-
-
-@contextlib.contextmanager
-def a_transaction(path, items):
-    with kvstore.open(path, durability="none") as store, store.transaction() as tx:
-        tx.namespace("n")["beside"] = "in another space"
-        tx.clear()
-        tx.set_many(items)
-        yield tx
-
-
-@contextlib.contextmanager
-def a_namespace_in_a_transaction(path, items):
-    with kvstore.open(path, durability="none") as store, store.transaction() as tx:
-        tx["beside"] = "in the default space"
-        mapping = tx.namespace("é n")
-        mapping.clear()
-        mapping.set_many(items)
-        yield mapping
-
-
-NAMESPACES = {
-    "namespace": a_namespace,
-    "namespace without memory": lambda path, items: a_namespace(path, items, cache_size=0),
-    "namespace with a tiny memory": lambda path, items: a_namespace(path, items, cache_size=1_500),
-}
-IN_TRANSACTIONS = {
-    "transaction": a_transaction,
-    "namespace in a transaction": a_namespace_in_a_transaction,
-}
-
-
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """A path whose store is held open, so that opening another handle is cheap."""
-    path = tmp_path_factory.mktemp("mapping") / "store.kv"
+    path = tmp_path_factory.mktemp("transactions") / "store.kv"
     with kvstore.open(path, cache_size=0, durability="none"):
         yield path
 
 
-class Everywhere:
-    @pytest.fixture(scope="class", params=[*NAMESPACES, *IN_TRANSACTIONS])
-    @classmethod
-    def make(cls, request, place):
-        return lambda items: (NAMESPACES | IN_TRANSACTIONS)[request.param](place, items)
-
-
-class TestReading(Everywhere, ReadingContract):
-    pass
-
-
-class TestWriting(Everywhere, WritingContract):
-    pass
-
-
-class TestIteratingNamespaces(SnapshotIterationContract):
-    @pytest.fixture(scope="class", params=NAMESPACES)
-    @classmethod
-    def make(cls, request, place):
-        return lambda items: NAMESPACES[request.param](place, items)
+def commits_of(store):
+    return max(cell[0] for cell in store._engine.backend.commits)
 
 
 # -- all or nothing --------------------------------------------------------------------------------

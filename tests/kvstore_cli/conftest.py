@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from signal import SIGHUP, SIGINT, SIGTERM
 from typing import NamedTuple
 
 import pytest
@@ -66,15 +67,25 @@ def fails(run):
 
 @pytest.fixture
 def start():
-    """start("dump", path, stdout=PIPE) -> Popen, of the command as it is installed."""
+    """start("dump", path, stdout=PIPE, ignoring=SIGHUP) -> Popen, of the command as it is installed.
+
+    What it isn't told to ignore it hears, even where a shell has these tests ignore it, as it does in the background.
+    """
     running = []
 
-    def command(*arguments, **options):
-        process = subprocess.Popen(
-            [sys.executable, "-m", "kvstore_cli", *map(os.fspath, arguments)],
-            env=ENVIRONMENT,
-            **options,
-        )
+    def command(*arguments, ignoring=None, **options):
+        inherited = {number: signal.signal(number, signal.SIG_DFL) for number in (SIGINT, SIGTERM, SIGHUP)}
+        try:
+            if ignoring is not None:
+                signal.signal(ignoring, signal.SIG_IGN)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "kvstore_cli", *map(os.fspath, arguments)],
+                env=ENVIRONMENT,
+                **options,
+            )
+        finally:
+            for number, handler in inherited.items():
+                signal.signal(number, handler)
         running.append(process)
         return process
 

@@ -187,3 +187,16 @@ class TestInterrupted:
         assert process.wait() == code
         assert process.stderr.read() == b""
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["INT", "TERM", "HUP"])
+def test_a_signal_that_the_command_was_started_to_ignore_ends_nothing(start, large, tmp_path, number):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    process = start("dump", large, pipe, ignoring=number)
+    with pipe.open("rb") as reader:
+        dumped = reader.read(10)
+        process.send_signal(number)
+        dumped += reader.read()
+    assert process.wait() == 0
+    assert b'\n{"count":20000,' in dumped

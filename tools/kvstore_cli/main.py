@@ -25,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         _occupy_standard_streams()
         for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _leave)
+            # nohup has a command ignore what would end it: so it does.
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, _leave)
         # Late, so that an interrupt in the midst of the imports is as quiet as any other.
         from kvstore_cli.group import run  # noqa: PLC0415
 
