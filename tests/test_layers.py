@@ -17,6 +17,7 @@ COMMAND = ROOT / "tools" / "kvstore_cli"
 # From the top of the house to its cellar. A file split off another one stands beside it, in the same layer.
 LAYERS = (
     ("kvstore",),
+    ("metrics", "metrics.*"),
     ("memoize*",),
     ("aio*",),
     ("store*",),
@@ -53,6 +54,8 @@ HOMES = {
     "cachetools": ("memory*",),
     "lmdb": ("backends.lmdb*",),
     "msgpack": ("codec",),
+    "opentelemetry": ("metrics.opentelemetry",),
+    "prometheus_client": ("metrics.prometheus",),
     "xxhash": ("record", "expiry", "coherence", "companion"),
 }
 
