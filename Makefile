@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 # One virtual environment and one machine under every target: side by side they would trip over each other.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test check bench format clean
+.PHONY: help demo examples test check bench format clean
 
 help:
 	@echo 'make demo    cache the answers of a real neural network, restart, and see the hit rate'
+	@echo 'make examples every program in docs/examples/, on real data and with real models (takes 600 MB of packages)'
 	@echo 'make test    every test'
 	@echo 'make check   lint, format, types, the order of the layers, the built wheel'
 	@echo 'make bench   the table of ratios against the peers (ARGS="--only hit" for some of its rows)'
@@ -19,6 +20,9 @@ help:
 
 demo: $(VENV)/.demo
 	$(BIN)/python docs/examples/classify_stdlib.py $(ARGS)
+
+examples: $(VENV)/.examples
+	@for example in docs/examples/*.py; do echo "== $$example"; $(BIN)/python $$example || exit 1; done
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(ARGS)
@@ -54,4 +58,8 @@ $(VENV)/.dev: $(VENV)/.python pyproject.toml
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.examples: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[examples]'
 	@touch $@
