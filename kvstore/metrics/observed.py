@@ -7,7 +7,7 @@ import weakref
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from kvstore.errors import StoreClosedError
+from kvstore.errors import KvstoreError
 from kvstore.store import Store
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ GAUGES: Final = {
 class Observed:
     """The stores that an exporter tells of, each under a name of its own. Safe to use from every thread.
 
-    They are held weakly, and a closed one is passed over: what is exported lives as long as the process, and must not be
-    what keeps a store open, nor fail with it.
+    They are held weakly, and one that is closed, or whose file is gone, is passed over: what is exported lives as long as the
+    process, and must neither keep a store open nor fail with it, other stores and the application's own figures included.
     """
 
     def __init__(self) -> None:
@@ -60,7 +60,9 @@ class Observed:
         handle = store if isinstance(store, Store) else store._space
         wanted = handle._engine.identity if name is None else name
         if not _is_unicode(wanted):
-            raise ValueError(f"the name {wanted!r} has a lone surrogate, which no exporter can carry; use valid Unicode")
+            raise ValueError(
+                f"the name {wanted!r} has a lone surrogate, which no exporter can carry; use valid Unicode"
+            )
         with self._adding:
             stores = {known: reference for known, reference in self._stores.items() if _stats(reference) is not None}
             if wanted in stores and stores[wanted]() is not handle:
@@ -70,7 +72,7 @@ class Observed:
             self._stores = stores
 
     def stats(self) -> Iterator[tuple[str, Stats]]:
-        """Name and statistics of each store that is open."""
+        """Name and statistics of each store that can be used."""
         for name, reference in self._stores.items():
             stats = _stats(reference)
             if stats is not None:
@@ -78,11 +80,11 @@ class Observed:
 
 
 def _stats(reference: weakref.ref[Store]) -> Stats | None:
-    """None where the store is closed or gone."""
+    """None where the store is closed, gone, or of no use to this process."""
     store = reference()
     try:
         return None if store is None else store.stats()
-    except StoreClosedError:
+    except (KvstoreError, OSError):
         return None
 
 

@@ -11,6 +11,7 @@ import pytest
 import kvstore
 from kvstore.metrics.observed import COUNTERS, GAUGES, Observed
 from kvstore.stats import Counts, Stats
+from tests.forks import WARNING, in_child
 
 
 @pytest.fixture
@@ -79,6 +80,24 @@ def test_a_store_that_nobody_uses_any_more_is_not_kept_open(store_path):
     gc.collect()
     assert names(observed) == []
     kvstore.open(store_path, durability="relaxed").close()  # refused, were it open with another durability
+
+
+def test_a_store_whose_file_is_gone_does_not_hide_the_others(store, store_path, tmp_path):
+    observed = Observed()
+    with kvstore.open(tmp_path / "other.kv", durability="none") as other:
+        observed.add(store, None)
+        observed.add(other, "other")
+        store_path.unlink()
+        assert names(observed) == ["other"]
+
+
+@pytest.mark.filterwarnings(WARNING)
+def test_a_child_that_cannot_use_the_store_tells_of_nothing(store):
+    observed = Observed()
+    observed.add(store, "parents")
+    with store.transaction():
+        assert in_child(lambda: names(observed)) == []
+    assert names(observed) == ["parents"]
 
 
 def test_looking_at_the_figures_counts_nothing(store):
