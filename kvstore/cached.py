@@ -6,7 +6,7 @@ A hit opens no transaction, decodes nothing and takes no lock. Its few lines sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 
 from kvstore import expiry, keys, record
@@ -194,19 +194,33 @@ class CachedSpace(WritableSpace):
 
     def _all_from_memory(self, wanted: list[tuple[Key, Token | None]]) -> dict[Key, Any] | None:
         """The values, where memory has every one of them as of one commit."""
+        values = self._in_memory([token for _, token in wanted])
+        return None if values is None else {key: value for (key, _), value in zip(wanted, values, strict=True)}
+
+    def _in_memory(self, tokens: Sequence[Token | None]) -> list[Any] | None:
+        """The values in the tokens' order, where memory has every one of them as of one commit: then each is a lookup."""
         cell, unchanged = self._tier.mark
-        entries = []
-        for _, token in wanted:
-            entry = None if token is None else self._recall(token)
-            if entry is None:
-                return None
-            entries.append(entry)
+        if cell[0] != unchanged:
+            return None
+        front: Any = self._front  # nothing is under None
+        try:
+            entries = [front[token] for token in tokens]
+        except KeyError:
+            return None
+        hands = [entry.hand for entry in entries]
+        handed = any(hands)
+        if handed:
+            for entry in entries:
+                if entry.expires is not None and self._recall(entry.token) is not entry:
+                    return None
         if cell[0] != unchanged:
             return None
         self._hits.extend(entries)
         if len(self._hits) >= BUFFER_LIMIT:
             self._tier.replay()
-        return {key: _handed_out(entry) for (key, _), entry in zip(wanted, entries, strict=True)}
+        if handed:
+            return [entry.value if entry.hand is None else entry.hand(entry.value) for entry in entries]
+        return [entry.value for entry in entries]
 
     def _read_at(self, view: Reading, key: Key, token: Token | None) -> Any:
         """The value as of ``view``, from memory where memory stands at the same commit."""

@@ -18,9 +18,10 @@ COMMAND = ROOT / "tools" / "kvstore_cli"
 LAYERS = (
     ("kvstore",),
     ("metrics", "metrics.*"),
-    ("memoize*",),
-    ("aio*",),
+    ("aio",),
     ("store*",),
+    ("memo_*", "memoize"),
+    ("aio_*",),
     ("transaction*", "verify"),
     ("cached*",),
     ("writing*",),
