@@ -248,10 +248,10 @@ def all_heads(view: Reading) -> Iterator[tuple[bytes, bytes, bytes]]:
         yield key[1:_PREFIX_BYTES], key, raw
 
 
-def count_elements(view: Reading, prefix: bytes = _ELEMENT) -> int:
-    """How many elements there are whose keys begin so, one after another."""
-    stop = None if prefix == _ELEMENT else span_of(prefix)[1]
-    return sum(1 for _ in view.scan_keys(SPACE, prefix, stop))
+def count_elements(view: Reading, prefix: bytes | None = None) -> int:
+    """How many elements there are, or how many whose keys begin so, one after another."""
+    low, high = (_ELEMENT, None) if prefix is None else span_of(prefix)
+    return sum(1 for _ in view.scan_keys(SPACE, max(low, _ELEMENT), high))
 
 
 # -- what is given up ------------------------------------------------------------------------------------------------
@@ -262,16 +262,20 @@ def is_prefix(what: bytes) -> bool:
     return len(what) == _PREFIX_BYTES
 
 
-def free(txn: Writing, prefix: bytes, limit: int) -> tuple[int, list[bytes]]:
-    """Delete up to so many of the keys that begin so: how many, and the prefixes of what the heads among them had."""
+def free(txn: Writing, prefix: bytes, limit: int) -> int:
+    """Delete up to so many of the keys that begin so, and of the elements of what heads are among them; how many. Where it
+    is less than ``limit``, nothing is left.
+    """
+    freed = 0
     # A cursor must not walk what is being deleted: take the batch first.
-    batch = list(islice(txn.scan(SPACE, *span_of(prefix)), limit))
-    given_up = []
-    for key, raw in batch:
-        if key[:1] == _HEAD:
-            given_up += elements_under(key, raw)
+    for key, raw in list(islice(txn.scan(SPACE, *span_of(prefix)), limit)):
+        for inner in elements_under(key, raw) if key[:1] == _HEAD else ():
+            freed += free(txn, inner, limit - freed)
+        if freed >= limit:
+            return freed
         txn.delete(SPACE, key)
-    return len(batch), given_up
+        freed += 1
+    return freed
 
 
 def elements_under(key: bytes, raw: bytes) -> list[bytes]:

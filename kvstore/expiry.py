@@ -82,14 +82,15 @@ def ended(txn: Reading, index_key: bytes, space: Space, encoded: bytes) -> bool:
     return raw is not None and record.expiry_of(raw) == int.from_bytes(index_key[:8], "big")
 
 
-def give_up(txn: Writing, prefix: bytes) -> None:
-    """Have all the structures' keys that begin so deleted, by and by: nobody finds them any more."""
-    enter(txn, elements.SPACE, prefix, _AT_ONCE)
-
-
-def free_some(txn: Writing) -> None:
-    """Delete up to 1,000 keys of what was given up: so that there is room for what follows."""
-    purge(txn, _AT_ONCE, _FREED_AT_ONCE)
+def give_up(txn: Writing, prefix: bytes, limit: int = _FREED_AT_ONCE) -> int:
+    """Delete the structures' keys that begin so, which nobody finds any more: up to ``limit`` at once, how many is the
+    result, and the rest by and by.
+    """
+    freed = elements.free(txn, prefix, limit)
+    if freed >= limit:
+        space = elements.SPACE
+        txn.put_freeing(INDEX, index_key(space, prefix, _AT_ONCE), b"\0".join((space.encode(), prefix)))
+    return freed
 
 
 def given_up(view: Reading) -> Iterator[bytes]:
@@ -111,35 +112,27 @@ def purge_few(txn: Writing, now: int) -> None:
 
 
 def purge(txn: Writing, now: int, limit: int) -> int:
-    """Delete up to ``limit`` records whose time has come, or elements that were given up; how many of them were records."""
+    """Delete up to ``limit`` records whose time has come, and elements that were given up; how many of them were records, a
+    list or set counting as one.
+    """
     purged = 0
     # A cursor must not walk what is being deleted: take the batch first.
     batch = [entry for entry, _ in zip(due(txn, now), range(limit), strict=False)]
     for index_key, space, encoded in batch:
         if limit <= 0:
             break
-        if space == elements.SPACE and elements.is_prefix(encoded):
-            limit -= _free(txn, index_key, encoded, limit)
-            continue
-        if ended(txn, index_key, space, encoded):
-            if space == elements.SPACE:
-                _give_up_elements(txn, encoded)
-            purged += txn.delete(space, encoded)
-        txn.delete(INDEX, index_key)
         limit -= 1
+        if space == elements.SPACE and elements.is_prefix(encoded):
+            txn.delete(INDEX, index_key)
+            limit -= give_up(txn, encoded, limit)
+        else:
+            if ended(txn, index_key, space, encoded):
+                limit -= _give_up_elements(txn, encoded, limit) if space == elements.SPACE else 0
+                purged += txn.delete(space, encoded)
+            txn.delete(INDEX, index_key)
     return purged
 
 
-def _free(txn: Writing, index_key: bytes, prefix: bytes, limit: int) -> int:
-    freed, also = elements.free(txn, prefix, limit)
-    for other in also:
-        give_up(txn, other)
-    if freed < limit:
-        txn.delete(INDEX, index_key)
-    return freed
-
-
-def _give_up_elements(txn: Writing, head: bytes) -> None:
+def _give_up_elements(txn: Writing, head: bytes, limit: int) -> int:
     raw = txn.get(elements.SPACE, head)
-    for prefix in [] if raw is None else elements.elements_under(head, raw):
-        give_up(txn, prefix)
+    return sum(give_up(txn, prefix, limit) for prefix in ([] if raw is None else elements.elements_under(head, raw)))

@@ -64,11 +64,12 @@ class Structure:
 
     def ttl(self) -> float | None:
         """Seconds until it ends, all of it; None where it has no end. Raises ``KeyError`` where there is nothing."""
+        now = self._space._clock()
         with self._space._view(elements.SPACE) as view:
             head = self._head(view)
         if head is None:
             raise KeyError(self._key)
-        return None if head.expires is None else head.expires / 1000 - self._space._clock()
+        return None if head.expires is None else head.expires / 1000 - now
 
     def __repr__(self) -> str:
         return f"<{self._kind} {self._key!r} of {self._space!r}>"
@@ -131,8 +132,7 @@ class Changeable(Structure):
             # A damaged one, which is of no kind, is got rid of in this way, too.
             with contextlib.suppress(CorruptRecordError):
                 self._head(txn)
-            if remove(txn, self._space._space, self._encoded):
-                expiry.free_some(txn)
+            remove(txn, self._space._space, self._encoded)
 
         return self._space._commit(apply)
 
@@ -188,17 +188,14 @@ def enter_end(txn: Writing, head: Head) -> None:
         expiry.enter(txn, elements.SPACE, head.key, head.expires)
 
 
-def remove(txn: Writing, namespace: Space, encoded: bytes) -> bool:
-    """Remove the structure under a key, of whatever kind, ended or damaged, and give up its elements; whether there was
-    one.
-    """
+def remove(txn: Writing, namespace: Space, encoded: bytes) -> None:
+    """Remove the structure under a key, where there is one, of whatever kind, ended or damaged, and give up its elements."""
     number = elements.number_of(txn, namespace)
     if number is None:
-        return False
+        return
     key = elements.head_key(number, encoded)
     raw = txn.get(elements.SPACE, key)
-    if raw is None:
-        return False
-    for prefix in elements.elements_under(key, raw):
-        expiry.give_up(txn, prefix)
-    return txn.delete(elements.SPACE, key)
+    if raw is not None:
+        for prefix in elements.elements_under(key, raw):
+            expiry.give_up(txn, prefix)
+        txn.delete(elements.SPACE, key)

@@ -52,16 +52,7 @@ class ReadableList(Structure, Sequence["Any"]):
 
     def _slice(self, wanted: slice) -> list[Any]:
         with self._space._view(elements.SPACE) as view:
-            head = self._head(view)
-            ends = None if head is None else self._ends(view, head)
-            if head is None or ends is None:
-                return []
-            first, last = ends
-            indices = range(*wanted.indices(last - first + 1))
-            if not indices:
-                return []
-            low, high = min(indices[0], indices[-1]), max(indices[0], indices[-1])
-            entries = view.scan(elements.SPACE, head.at(first + low), head.at(first + high + 1))
+            indices, entries = self._within(view, wanted)
             items = [self._value(*entry) for entry in itertools.islice(entries, None, None, abs(indices.step))]
         return items if indices.step > 0 else items[::-1]
 
@@ -73,13 +64,15 @@ class ReadableList(Structure, Sequence["Any"]):
 
     def index(self, value: Any, start: int = 0, stop: int | None = None) -> int:
         """The first index, within the bounds, of an item that equals the value. Raises ``ValueError`` where there is
-        none. Reads the items one after another.
+        none.
         """
         # Not as inherited, which would look every item up anew, each at another moment.
-        bounds = range(len(self))[start:stop]
-        for index, item in enumerate(self):
-            if index in bounds and (item is value or item == value):
-                return index
+        with self._space._view(elements.SPACE) as view:
+            indices, entries = self._within(view, slice(start, stop))
+            for index, entry in zip(indices, entries, strict=False):
+                item = self._value(*entry)
+                if item is value or item == value:
+                    return index
         raise ValueError("the value is not in the list")
 
     def __eq__(self, other: object) -> bool:
@@ -108,6 +101,19 @@ class ReadableList(Structure, Sequence["Any"]):
             return elements.position_of(key)
         except ValueError as error:
             raise self._corrupt("an item", error) from error
+
+    def _within(self, view: Reading, wanted: slice) -> tuple[range, Iterator[tuple[bytes, bytes]]]:
+        """The indices that a slice means, and all the entries from the least of them to the greatest."""
+        head = self._head(view)
+        ends = None if head is None else self._ends(view, head)
+        if head is None or ends is None:
+            return range(*wanted.indices(0)), iter(())
+        first, last = ends
+        indices = range(*wanted.indices(last - first + 1))
+        if not indices:
+            return indices, iter(())
+        low, high = sorted((first + indices[0], first + indices[-1]))
+        return indices, view.scan(elements.SPACE, head.at(low), head.at(high + 1))
 
     def _find(self, view: Reading, index: int) -> tuple[bytes, bytes] | None:
         """Key and record of the item at an index, which counts from the end where it is negative."""

@@ -322,7 +322,7 @@ class Set(ReadableSet, Changeable):
         if gone and not head.count:
             txn.delete(elements.SPACE, head.key)
         elif gone:
-            write_head(txn, head)
+            txn.put_freeing(elements.SPACE, head.key, head.written())
         return gone
 
 
