@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, S
 from kvstore import store as sync
 from kvstore.aio_cached import CachedFace
 from kvstore.aio_posts import Posts, refuse_own_transaction
-from kvstore.aio_space import Scan
+from kvstore.aio_scan import Scan
+from kvstore.aio_structures import List, ReadableList, ReadableSet, Set
 from kvstore.aio_threads import Threads
 from kvstore.aio_transaction import Snapshot, SnapshotSpace, Transaction, TransactionSpace
 from kvstore.engine import ClosedEngine
@@ -38,9 +39,13 @@ if TYPE_CHECKING:
     from kvstore.memoize import AsyncMemoize
 
 __all__ = [
+    "List",
     "Namespace",
     "Opening",
+    "ReadableList",
+    "ReadableSet",
     "Scan",
+    "Set",
     "Snapshot",
     "SnapshotSpace",
     "Store",
@@ -136,7 +141,7 @@ class Store(CachedFace):
         return found
 
     async def namespaces(self) -> list[str]:
-        """The names of the namespaces that have a record, in order."""
+        """The names of the namespaces that have a record, or a list or a set, in order."""
         return await self._run(self._space.namespaces)
 
     async def drop_namespace(self, name: str) -> bool:

@@ -240,6 +240,9 @@ class CachedSpace(WritableSpace):
     def _view(self, *also: Space) -> AbstractContextManager[Reading]:
         return self._engine.backend.read(self._space, *also)
 
+    def _source(self) -> object:
+        return self._engine
+
     def _commit(self, apply: Apply[R]) -> R:
         result: R = self._engine.committer.submit(self._wish(apply))
         return result

@@ -10,6 +10,7 @@
     |-- writing
     |   |-- InvalidKeyError         also a TypeError or a ValueError
     |   |-- UnstorableValueError    also a TypeError
+    |   |-- StructureTypeError      a list's key used for a set, or the reverse; also a TypeError
     |   |-- ReadOnlyError
     |   |-- StoreFullError          max_size, or the disk, is reached
     |   `-- TransactionError        a transaction used out of its order
@@ -65,6 +66,10 @@ class InvalidKeyValueError(InvalidKeyError, ValueError):
 
 class UnstorableValueError(KvstoreError, TypeError):
     """The value would not come back exactly as it is, so it is refused before anything is written."""
+
+
+class StructureTypeError(KvstoreError, TypeError):
+    """The key has a structure of another kind: a set where a list is asked for, or the reverse. Raised by reads, too."""
 
 
 class ReadOnlyError(KvstoreError):

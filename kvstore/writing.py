@@ -14,6 +14,7 @@ from kvstore.backends import Reading, Writing
 from kvstore.keys import Key
 from kvstore.missing import MISSING
 from kvstore.reading import ReadableSpace
+from kvstore.structures import ChangesStructures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Prepared:
         self.note = note
 
 
-class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
+class WritableSpace(ChangesStructures, ReadableSpace, MutableMapping[Key, "Any"]):
     """One space as a mutable mapping with atomic operations."""
 
     def _commit(self, apply: Apply[R]) -> R:

@@ -253,6 +253,10 @@ class WriteTxn(ReadTxn):
         self._grew = True
         self._change(space, key, note)
 
+    def put_freeing(self, space: Space, key: bytes, record: bytes) -> None:
+        self._txn.put(key, record, db=self._handles.get(space) or self._create(space))
+        self._change(space, key, None)
+
     def put_all(self, space: Space, records: Sequence[tuple[bytes, bytes, Any]]) -> None:
         with self._txn.cursor(self._handles.get(space) or self._create(space)) as cursor:
             cursor.putmulti([(key, record) for key, record, _ in records])

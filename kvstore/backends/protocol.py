@@ -87,6 +87,11 @@ class Writing(Reading, Protocol):
     def put(self, space: Space, key: bytes, record: bytes, note: Any = None) -> None:
         """Write, over whatever is there."""
 
+    def put_freeing(self, space: Space, key: bytes, record: bytes) -> None:
+        """As ``put``, for what belongs to a deletion that frees at least as much: like a delete, it is not held against
+        ``max_size``.
+        """
+
     def put_all(self, space: Space, records: Sequence[tuple[bytes, bytes, Any]]) -> None:
         """Write ``(key, record, note)``; of two with the same key the later one stays."""
 
