@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 from bokeh_sampledata.sea_surface_temperature import sea_surface_temperature
 from bokeh_sampledata.world_cities import data as world_cities
 
@@ -20,6 +21,14 @@ import kvstore
 
 DAY = 86_400.0
 LATITUDE, LONGITUDE = 42.5, -70.6  # in Massachusetts Bay
+READING = np.dtype([("at", "datetime64[s]"), ("celsius", np.float64)])
+
+
+def draw(south: int, west: int) -> list[str]:
+    """Make the map tile of a square degree, by looking through all the places of the world."""
+    inside = world_cities.lat.between(south, south + 1) & world_cities.lng.between(west, west + 1)
+    places: list[str] = world_cities.name[inside].tolist()
+    return places
 
 
 class Device:
@@ -29,11 +38,10 @@ class Device:
         self.now = 0.0
         self.store = kvstore.open(path, max_size=256 * 1024, cache_size=128 * 1024, clock=lambda: self.now)
         self.log = self.store.namespace("log")
-        self.tiles = self.store.namespace("tiles")
-        self.drawn = 0
+        self.tile = self.store.namespace("tiles").memoize(ttl=30 * DAY)(draw)
 
-    def write_down(self, day: str, readings: list[tuple[int, float]]) -> None:
-        """Keep a day's readings, each Celsius at a second since the epoch."""
+    def write_down(self, day: str, readings: np.ndarray) -> None:
+        """Keep a day's readings."""
         while True:
             try:
                 self.log.set(day, readings, ttl=365 * DAY)
@@ -43,48 +51,41 @@ class Device:
 
     def make_room(self, day: str) -> None:
         """Let go of what is past its time, or else, earlier than was wanted, of the oldest 30 days."""
-        purged = self.store.expire()
-        if purged:
-            print(f"{day}: full; {purged} records were past their time")
+        expired = self.store.expire()
+        if expired:
+            print(f"{day}: full; {expired} records were past their time")
         else:
             oldest = list(self.log.scan_keys(limit=30))
             self.log.delete_many(oldest)
-            print(f"{day}: full; dropped {oldest[0]} to {oldest[-1]}")
+            print(f"{day}: full; dropped {oldest[0]!s} to {oldest[-1]!s}")
 
     def redraw(self) -> list[str]:
         """The places on the nine tiles around the device."""
         south, west = math.floor(LATITUDE), math.floor(LONGITUDE)
         return [place for up in (-1, 0, 1) for right in (-1, 0, 1) for place in self.tile(south + up, west + right)]
 
-    def tile(self, south: int, west: int) -> list[str]:
-        """The places of one square degree."""
-        return self.tiles.get_or_set((south, west), lambda: self.draw(south, west), ttl=30 * DAY)
-
-    def draw(self, south: int, west: int) -> list[str]:
-        """Make a tile, by looking through all the places of the world."""
-        self.drawn += 1
-        inside = world_cities.lat.between(south, south + 1) & world_cities.lng.between(west, west + 1)
-        return world_cities.name[inside].tolist()
-
 
 def main() -> int:
+    """Live through the 13 months, and say what is left of them."""
     temperature = sea_surface_temperature.temperature
     with tempfile.TemporaryDirectory() as place:
         device = Device(Path(place, "device.kv"))
         begin = time.perf_counter()
         for date, readings in temperature.groupby(temperature.index.date):
             device.now = readings.index[-1].timestamp()
-            device.write_down(str(date), [(int(at.timestamp()), celsius) for at, celsius in readings.items()])
+            day = np.empty(len(readings), READING)
+            day["at"], day["celsius"] = readings.index.tz_localize(None), readings
+            device.write_down(str(date), day)
             places = device.redraw()
-        seconds, stats = time.perf_counter() - begin, device.store.stats()
+        seconds, stats, tiles = time.perf_counter() - begin, device.store.stats(), device.tile.stats()
         kept = list(device.log)
+        warmest = max(readings["celsius"].max() for readings in device.log.values())
         print(
-            f"{len(temperature):,} readings logged; {kept[0]} to {kept[-1]} kept, in {stats.file_bytes / 1024:.0f} KiB"
+            f"{len(temperature):,} readings in {seconds:.2f} s; {kept[0]!s} to {kept[-1]!s} in {stats.file_bytes // 1024} KiB"
         )
-        print(f"screen drawn for the last time: {len(places)} places, such as {', '.join(sorted(places)[:3])}")
-        tiles = stats.namespaces["tiles"]
+        print(f"{warmest:.1f} degrees at the most; {len(places)} places on the screen, such as {places[0]}")
         print(
-            f"{tiles.lookups:,} tiles shown in {seconds:.2f} s, {device.drawn} of them made; {tiles.hit_rate or 0:.1%} hits"
+            f"{tiles.misses} tiles made, {tiles.hits:,} and {tiles.seconds_saved:.2f} s saved; hit rate {tiles.hit_rate or 0:.1%}"
         )
         device.store.close()
     return 0
