@@ -80,12 +80,12 @@ def main() -> int:
         seconds, stats, tiles = time.perf_counter() - begin, device.store.stats(), device.tile.stats()
         kept = list(device.log)
         warmest = max(readings["celsius"].max() for readings in device.log.values())
-        print(
-            f"{len(temperature):,} readings in {seconds:.2f} s; {kept[0]!s} to {kept[-1]!s} in {stats.file_bytes // 1024} KiB"
-        )
+        size = stats.file_bytes // 1024
+        print(f"{len(temperature):,} readings in {seconds:.2f} s; {kept[0]!s} to {kept[-1]!s} in {size} KiB")
         print(f"{warmest:.1f} degrees at the most; {len(places)} places on the screen, such as {places[0]}")
         print(
-            f"{tiles.misses} tiles made, {tiles.hits:,} and {tiles.seconds_saved:.2f} s saved; hit rate {tiles.hit_rate or 0:.1%}"
+            f"{tiles.misses} tiles made, {tiles.hits:,} from the store ({tiles.hit_rate or 0:.1%}); "
+            f"{tiles.seconds_saved:.2f} s saved"
         )
         device.store.close()
     return 0

@@ -40,8 +40,8 @@ def run(step: str, store: kvstore.Store, pictures: dict[str, bytes]) -> dict[str
     found = {name: features(picture) for name, picture in pictures.items()}
     seconds, spent, memory = time.perf_counter() - begin, features.stats(), store.stats() - before
     print(
-        f"{step:12}{seconds:8.3f} s{spent.misses:6} computed{spent.hits:6} from the store, "
-        f"{memory.hits} of them from memory{spent.seconds_saved:8.2f} s saved"
+        f"{step:12}{seconds:8.3f} s; {spent.misses} computed, {spent.hits} from the store ({spent.hit_rate or 0:.0%}), "
+        f"{memory.hits} of these from memory; {spent.seconds_saved:.2f} s saved"
     )
     return found
 

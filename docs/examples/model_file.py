@@ -68,8 +68,8 @@ def ask(step: str, store: kvstore.Store) -> list[np.ndarray]:
     seconds, spent, memory = time.perf_counter() - begin, model.embed.stats(), store.stats() - before
     loaded = "loaded" if "session" in vars(model) else "not loaded"
     print(
-        f"{step:12}{seconds * 1000:9.2f} ms; model {loaded}; {spent.hits} answers from the store, "
-        f"{spent.seconds_saved * 1000:.0f} ms saved; {memory.bypassed} values too large for memory"
+        f"{step:12}{seconds * 1000:9.2f} ms; model {loaded}; {spent.misses} computed, {spent.hits} from the store "
+        f"({spent.hit_rate or 0:.0%}); {spent.seconds_saved * 1000:.0f} ms saved; {memory.bypassed} too large for memory"
     )
     return vectors
 
@@ -85,9 +85,8 @@ def main() -> int:
         with kvstore.open(path, cache_size=4 * 2**20) as store:
             last = ask("opened anew", store)
             ask("again", store)
-    print(
-        f"the two sentences are alike by {first[0] @ first[1]:.2f}; the same vectors each time: {np.array_equal(first, last)}"
-    )
+    same = np.array_equal(first, last)
+    print(f"the two sentences are alike by {first[0] @ first[1]:.2f}; the same vectors each time: {same}")
     return 0
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from kvstore.memoize import Memoized
 
-QUESTIONS = ("remove a directory", "compress bytes", "the weekday of a date")
+QUESTIONS = ("compress bytes", "the day of the week", "read lines of several files")
 
 
 def embedder(store: kvstore.Store) -> Memoized[[list[str]], np.ndarray]:
@@ -58,26 +58,27 @@ def run(step: str, embed: Memoized[[list[str]], np.ndarray], texts: list[str]) -
     vectors = embed(texts)
     seconds, spent = time.perf_counter() - begin, embed.stats() - before
     print(
-        f"{step:32}{seconds:8.3f} s{spent.misses:7,} computed{spent.hits:7,} from the store{spent.seconds_saved:7.2f} s saved"
+        f"{step:33}{seconds:8.3f} s; {spent.misses:,} computed, {spent.hits:,} from the store ({spent.hit_rate or 0:.0%}); "
+        f"{spent.seconds_saved:.2f} s saved"
     )
     return vectors
 
 
 def main() -> int:
-    """Index a part, then all of it, then again, and again in a store that is opened anew; then search."""
-    a_to_m = [text for _, text in docstrings("[a-m]*.py")]
-    names, texts = zip(*docstrings("[a-z]*.py"), strict=True)
-    print(f"{len(texts):,} docstrings of Python {sys.version.split()[0]}'s standard library")
+    """Index a part, then more, then that again, and again in a store that is opened anew; then search."""
+    a_to_c = [text for _, text in docstrings("[a-c]*.py")]
+    names, texts = zip(*docstrings("[a-m]*.py"), strict=True)
+    print(f"{len(texts):,} docstrings of the standard library of Python {sys.version.split()[0]}")
     with tempfile.TemporaryDirectory() as place:
         path = Path(place, "vectors.kv")
         with kvstore.open(path) as store:
             embed = embedder(store)
-            run("modules a to m, new store", embed, a_to_m)
-            run("all modules", embed, list(texts))
-            run("all modules, again", embed, list(texts))
+            run("modules a to c, new store", embed, a_to_c)
+            run("modules a to m", embed, list(texts))
+            run("modules a to m, again", embed, list(texts))
         with kvstore.open(path) as store:
             embed = embedder(store)
-            vectors = run("all modules, store opened anew", embed, list(texts))
+            vectors = run("modules a to m, store opened anew", embed, list(texts))
             for question, vector in zip(QUESTIONS, embed(list(QUESTIONS)), strict=True):
                 nearest = np.argsort(vectors @ vector)[::-1]
                 print(f"  {question}: {', '.join(names[n] for n in nearest[:3])}")

@@ -22,24 +22,25 @@ import kvstore
 if TYPE_CHECKING:
     from kvstore.memoize import Memoized
 
-LATEST = 500
-HISTORY = 20
+LATEST = 500  # ratings
+HISTORY = 20  # movies
+KNOWN = 5  # likes that a movie needs to be suggested
 WEEK = 7 * 86_400.0
 
 
 def comparer(store: kvstore.Store, likes: np.ndarray) -> Memoized[[int], np.ndarray]:
     """A function from a movie to the ten that most of those who like it like, nearest first.
 
-    ``likes`` has a row for each movie and a column for each user.
+    ``likes`` has a row for each movie and a column for each user, and 1 where the user likes it.
     """
     unit = likes / np.sqrt(np.maximum(likes.sum(axis=1, keepdims=True), 1.0))
+    known = np.flatnonzero(likes.sum(axis=1) >= KNOWN)
+    candidates = unit[known]
 
     @store.memoize(ttl=WEEK)
     def similar(movie: int) -> np.ndarray:
-        cosines = unit @ unit[movie]
-        cosines[movie] = 0.0
-        best = np.argpartition(cosines, -10)[-10:]
-        return best[np.argsort(cosines[best])[::-1]]
+        nearest = known[np.argsort(candidates @ unit[movie])[::-1]]
+        return nearest[nearest != movie][:10]
 
     return similar
 
@@ -82,15 +83,14 @@ def main() -> int:
             suggestions = recommender.suggest(user)
         seconds, similar = time.perf_counter() - begin, recommender.similar.stats()
         history = list(recommender.histories.list(user))
+        count = len(list(recommender.histories.structures()))
+        print(f"{LATEST} ratings in {seconds:.2f} s; {count} histories, the last one of {len(history)} movies")
         print(
-            f"{LATEST} ratings in {seconds:.2f} s; the store has {len(list(recommender.histories.structures()))} histories"
+            f"{similar.misses} movies compared, {similar.hits:,} comparisons from the store ({similar.hit_rate or 0:.0%}); "
+            f"{similar.seconds_saved:.2f} s saved"
         )
-        print(
-            f"{similar.misses:,} movies compared, {similar.hits:,} comparisons and {similar.seconds_saved:.2f} s saved"
-        )
-        print(f"hit rate {similar.hit_rate or 0:.1%}; the last user's history has {len(history)} movies")
-        print(f"after {', '.join(titles[movie] for movie in history[-3:])}")
-        print(f"maybe {', '.join(titles[movie] for movie in suggestions)}")
+        print(f"seen lately: {'; '.join(titles[movie] for movie in history[-3:])}")
+        print(f"suggested: {'; '.join(titles[movie] for movie in suggestions)}")
     return 0
 
 
