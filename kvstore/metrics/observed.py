@@ -55,9 +55,15 @@ class Observed:
     def add(self, store: Store | aio.Store, name: str | None) -> None:
         """Tell of one more store; ``name`` is by default the path of its file.
 
-        Raises ``ValueError`` where another open store has that name, or it is no valid Unicode.
+        Raises ``TypeError`` for what is no store, and ``ValueError`` where another open store has that name, or it is no
+        valid Unicode.
         """
-        handle = store if isinstance(store, Store) else store._space
+        handle = store if isinstance(store, Store) else getattr(store, "_space", None)
+        if not isinstance(handle, Store):
+            raise TypeError(
+                f"a store is wanted, as kvstore.open or kvstore.aio.open gives it, not {type(store).__name__}; "
+                "a namespace is told of with its store"
+            )
         wanted = handle._engine.identity if name is None else name
         if not _is_unicode(wanted):
             raise ValueError(

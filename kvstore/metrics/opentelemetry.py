@@ -69,7 +69,6 @@ class _Instruments:
         self.observed = Observed()
         self._latest: list[tuple[str, Stats]] = []
         self._told = {*COUNTERS, *GAUGES}
-        self._reading = threading.Lock()
         for field, text in COUNTERS.items():
             unit = _UNITS.get(field, "{entry}")
             meter.create_observable_counter(f"kvstore.{field}", [self._counts(field)], unit, text)
@@ -91,12 +90,12 @@ class _Instruments:
 
     def _read_for(self, field: str) -> list[tuple[str, Stats]]:
         """The statistics, the same for every instrument of one collection: an instrument that asks again begins the next."""
-        with self._reading:
-            if field in self._told:
-                self._told.clear()
-                self._latest = list(self.observed.stats())
-            self._told.add(field)
-            return self._latest
+        # Without a lock, which a fork could leave locked: a meter's collections come one after another.
+        if field in self._told:
+            self._told.clear()
+            self._latest = list(self.observed.stats())
+        self._told.add(field)
+        return self._latest
 
 
 _instruments: weakref.WeakKeyDictionary[Meter, _Instruments] = weakref.WeakKeyDictionary()

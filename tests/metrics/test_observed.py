@@ -45,6 +45,12 @@ def test_a_name_that_could_not_be_exported_is_refused(store):
         Observed().add(store, "caf\udce9")
 
 
+def test_what_is_no_store_is_refused(store):
+    for thing in (store.namespace("users"), store.stats(), "store.kv", None):
+        with pytest.raises(TypeError, match=f"not {type(thing).__name__}; a namespace is told of with its store"):
+            Observed().add(thing, "name")
+
+
 def test_two_handles_of_one_file_need_two_names(store, store_path):
     observed = Observed()
     observed.add(store, None)
