@@ -50,7 +50,10 @@ class Device:
                 self.make_room(day)
 
     def make_room(self, day: str) -> None:
-        """Let go of what is past its time, or else, earlier than was wanted, of the oldest 30 days."""
+        """Let go of what is past its time, or else, earlier than was wanted, of the oldest 30 days.
+
+        Every write purges a few ended records by itself, so many are left only after the device has been off.
+        """
         expired = self.store.expire()
         if expired:
             print(f"{day}: full; {expired} records were past their time")
