@@ -192,11 +192,10 @@ def test_the_words_for_a_moment_are_numpys():
         for number in (-1_000, -1, 0, 1, 1_000, 8_029):
             moment = np.datetime64(number, unit)
             assert dump.dumps(moment) == f'{{"$scalar":"<M8[{unit}]","item":"{moment}"}}'
-    for unit in ("ms", "us", "ns", "ps", "fs", "as"):
-        for number in (-(10**18), -1, 0, 10**18 + 1):
+    for unit, reach in (("ms", 10**13), ("us", 10**16), ("ns", 2**63 - 1), ("ps", 10**18), ("fs", 10**18), ("as", 10**18)):
+        for number in (-reach, -1, 0, 1, reach):
             moment = np.datetime64(number, unit)
-            if moment.astype("M8[Y]").astype(int) + 1970 in range(1, 10_000):
-                assert dump.dumps(moment) == f'{{"$scalar":"<M8[{unit}]","item":"{moment}"}}'
+            assert dump.dumps(moment) == f'{{"$scalar":"<M8[{unit}]","item":"{moment}"}}'
 
 
 def test_the_words_for_numbers_are_those_that_numpy_reads_back():
