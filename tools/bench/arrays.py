@@ -69,14 +69,8 @@ def hit(place: Path) -> Measurement:
     return against_lmdb(place, 512)
 
 
-@row("miss, tier off, 512-float32 array", LMDB, at_most=5)
-def miss(place: Path) -> Measurement:
-    """The checksum, the header, and the array made of what was read."""
-    return against_lmdb(place, 512, cache_size=0)
-
-
 @row("miss, tier off, 2,048-float32 array", LMDB, at_most=5)
-def miss_long(place: Path) -> Measurement:
+def miss(place: Path) -> Measurement:
     """The array is a view of the record, which is the one copy of its bytes."""
     return against_lmdb(place, 2_048, cache_size=0)
 
@@ -107,14 +101,14 @@ def per_second(sample: Sample) -> Sample:
 
 @row("hits a second, 512-float32 array", "joblib.Memory", at_least=50)
 def hit_against_joblib(place: Path) -> Measurement:
-    """joblib hashes the arguments, looks for a file, and unpickles it."""
+    """Its hit hashes the arguments, looks for a file, and unpickles it."""
     memory = library("joblib").Memory(place / "joblib", verbose=0)
     return times_as_fast(place, memory.cache(compute))
 
 
 @row("hits a second, 512-float32 array", "diskcache.Cache.memoize", at_least=20)
 def hit_against_diskcache(place: Path) -> Measurement:
-    """diskcache asks SQLite, and unpickles."""
+    """Its hit asks SQLite, and unpickles."""
     with closing(library("diskcache").Cache(place / "diskcache")) as cache:
         return times_as_fast(place, cache.memoize()(compute))
 
@@ -124,4 +118,4 @@ def compute(key: str) -> Any:  # by its name both caches find what they have of 
     return embedding(512)
 
 
-ROWS = (hit, hit_against_joblib, hit_against_diskcache, miss, miss_long, miss_large)
+ROWS = (hit, hit_against_joblib, hit_against_diskcache, miss, miss_large)
