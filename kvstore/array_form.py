@@ -17,7 +17,7 @@ Nothing here trusts its input, nor takes more memory than that does.
 
 from __future__ import annotations
 
-from kvstore.array_types import dumps, has_text, item_type, loads, product, shape_of
+from kvstore.array_types import Leaf, Subarray, dumps, has_text, item_type, loads, product, shape_of
 from kvstore.frozen import Frozen
 from kvstore.plain import EXT_32, EXT_32_HEAD
 from kvstore.refusal import Refused
@@ -118,6 +118,7 @@ def whole_start(header: bytes, nbytes: int) -> bytes:
 
 # -- taking apart --------------------------------------------------------------------------------------------------
 
+
 def split(content: bytes | memoryview, start: int = 0) -> tuple[Header, int]:
     """The header of the array whose stored form begins at ``start``, and where its items do. Raises ValueError."""
     end = start + 2 + int.from_bytes(content[start : start + 2], "big")
@@ -138,9 +139,28 @@ def split_scalar(content: bytes) -> tuple[str, ItemType, bytes]:
     end = 2 + int.from_bytes(content[:2], "big")
     text = content[2:end].decode("ascii")
     kind = item_type(text)
-    if len(content) - end != kind.itemsize:
+    data = content[end:]
+    if len(data) != kind.itemsize:
         raise ValueError("a scalar's item doesn't fill its place")
-    return text, kind, content[end:]
+    if isinstance(kind, Leaf) and kind.kind == "b" and data > b"\1":
+        raise ValueError("a bool is neither false nor true")
+    check_text(kind, data)
+    return text, kind, data
+
+
+def check_text(kind: ItemType, data: bytes) -> None:
+    """Refuse what is no character: Python itself breaks on it, at some later time. Raises ValueError."""
+    if not has_text(kind) or not data:
+        return
+    if isinstance(kind, Leaf):
+        data.decode("utf-32-be" if kind.order == ">" else "utf-32-le", "surrogatepass")
+    elif isinstance(kind, Subarray):
+        check_text(kind.base, data)
+    else:
+        for part, offset in zip(kind.formats, kind.offsets, strict=True):
+            if has_text(part):
+                starts = range(offset, len(data), kind.itemsize)
+                check_text(part, b"".join([data[at : at + part.itemsize] for at in starts]))
 
 
 def parse_header(text: bytes) -> Header:
@@ -193,8 +213,10 @@ def write_stored_scalar(value: StoredScalar) -> bytes:
 
 def _header_of(value: StoredArray) -> bytes:
     try:
-        header = array_header(value.dtype, value.shape, value.order)
-        split(array_start(header) + value.data)
+        text = array_header(value.dtype, value.shape, value.order)
+        if len(value.data) != parse_header(text).nbytes:
+            raise ValueError("its data don't fill its shape")  # noqa: TRY301  # one more thing that may be wrong
+        check_text(item_type(value.dtype), value.data)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Refused(f"is a StoredArray that stands for none: {error}") from None
-    return header
+    return text

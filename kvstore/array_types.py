@@ -104,6 +104,14 @@ def item_type(text: str) -> ItemType:
     return kind
 
 
+def checked(parsed: Any) -> str:
+    """The JSON of a dtype that has been read from elsewhere. Raises ValueError for what no writer makes."""
+    _parse(parsed, _MAX_NESTING)
+    text = dumps(parsed)
+    item_type(text)
+    return text
+
+
 def remember(known: dict[Any, Any], key: Any, value: Any) -> None:
     """Keep what may recur. What a store's arrays look like does; what is in a hostile file mustn't stay."""
     if len(known) >= _MAX_REMEMBERED:
@@ -182,7 +190,9 @@ def _struct(parsed: dict[str, Any], room: int) -> Struct:
     if (*parsed,) != fields or parsed.get("aligned", True) is not True:
         raise ValueError("a structured dtype is malformed")
     names, formats, offsets, itemsize = (parsed[name] for name in fields[:4])
-    if not all(type(part) is list for part in (names, formats, offsets)) or not all(type(name) is str for name in names):
+    if not all(type(part) is list for part in (names, formats, offsets)) or not all(
+        type(name) is str for name in names
+    ):
         raise ValueError("the fields of a structured dtype are malformed")
     if not len(set(names)) == len(names) == len(formats) == len(offsets):
         raise ValueError("the fields of a structured dtype don't match their names")

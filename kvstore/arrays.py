@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from kvstore import array_form, array_types
-from kvstore.array_types import ML_DTYPES, Leaf, Subarray
+from kvstore.array_types import ML_DTYPES, Leaf, Struct, Subarray
 from kvstore.errors import UnknownTypeError
 from kvstore.refusal import Refused, full_name
 
@@ -89,21 +89,22 @@ def _items(array: Array, text: str, order: Any) -> bytes | memoryview:
         neat = np.zeros(array.shape, array.dtype, order)
         _copy_values(array, neat, kind)
         array = neat
-    return memoryview(array.reshape(-1, order=order).view(np.uint8))
+    items: Any = array.ravel(order).view(np.uint8)
+    return memoryview(items)
 
 
 def _copy_values(source: Array, target: Array, kind: ItemType) -> None:
     """Copy what has a meaning, field by field, into an array of zeros."""
-    if isinstance(kind, Subarray):
-        kind = kind.base
-    if isinstance(kind, Leaf):
+    if isinstance(kind, Struct):
+        for name, each in zip(kind.names, kind.formats, strict=True):
+            _copy_values(source[name], target[name], each)
+    elif isinstance(kind, Subarray):  # numpy has made its axes the array's last ones
+        _copy_values(source, target, kind.base)
+    else:
         target[...] = source
         if kind.long == "x87":
             for part in (target.real, target.imag) if kind.kind == "c" else (target,):
                 part.view(_X87_PARTS[kind.order, part.dtype.itemsize])["pad"] = b""
-    else:
-        for name, each in zip(kind.names, kind.formats, strict=True):
-            _copy_values(source[name], target[name], each)
 
 
 def _check_text(array: Array, error: type[Exception]) -> None:
@@ -174,9 +175,7 @@ def _describe(dtype: np.dtype[Any]) -> object:
 
 def _describe_struct(dtype: np.dtype[Any]) -> dict[str, object]:
     if dtype.type is not np.void:
-        raise Refused(
-            f"has the dtype {full_name(dtype.type)}; use array.view(numpy.dtype((numpy.void, array.dtype)))"
-        )
+        raise Refused(f"has the dtype {full_name(dtype.type)}; use array.view(numpy.dtype((numpy.void, array.dtype)))")
     assert dtype.names is not None and dtype.fields is not None  # noqa: S101, PT018  # as the caller has seen
     fields = [dtype.fields[name] for name in dtype.names]
     if any(len(field) > 2 for field in fields):
@@ -208,10 +207,8 @@ def _argument(described: Any) -> Any:
         return _leaf(described)
     if isinstance(described, list):
         return _argument(described[0]), tuple(described[1])
-    # Not by "aligned", which numpy takes for a wish that it may overrule.
-    return np.dtype(
-        {**described, "formats": [_argument(each) for each in described["formats"]], "aligned": "aligned" in described}
-    )
+    fields: Any = {**described, "formats": [_argument(each) for each in described["formats"]]}
+    return np.dtype(fields)
 
 
 def _leaf(text: str) -> Any:
@@ -251,6 +248,7 @@ def read(content: bytes | memoryview, start: int = 0) -> Array:
         dtype = _dtype_of(header.dtype)
         form = header.nbytes, dtype.alignment, header.shape, dtype, header.order, header.has_text
         array_types.remember(_forms, text, form)
+    order: Any
     nbytes, alignment, shape, dtype, order, has_text = form
     begin = array_form.items_begin(content, end, nbytes)
     if begin % alignment and type(content) is bytes:

@@ -12,7 +12,7 @@ from kvstore.plain import EXT_32, EXT_32_HEAD, VIEWS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Callable, Iterable
     from typing import Any, Final
 
 ARRAY: Final = 32
@@ -53,12 +53,16 @@ def entry_of(kind: type) -> tuple[int, Callable[[Any], bytes]] | None:
     return None
 
 
-def have_scalar(members: Collection[object]) -> bool:
-    """Whether a key or member is a numpy scalar, or has one in it."""
-    return bool(SCALARS) and any(
-        kind in SCALARS or (kind in _NESTING and any(type(each) is kind and have_scalar(each) for each in members))  # type: ignore[arg-type]
-        for kind in set(map(type, members))
-    )
+def have_scalar(members: Iterable[Any]) -> bool:
+    """Whether a key or member is a numpy scalar, or has one in it. Without recursion: keys may be nested deeply."""
+    todo = [members] if SCALARS else []
+    while todo:
+        for member in todo.pop():
+            if type(member) in SCALARS:
+                return True
+            if type(member) in _NESTING:
+                todo.append(member)
+    return False
 
 
 def way_out(kind: type) -> str:

@@ -160,7 +160,7 @@ def _size(value: object) -> int:
         while base is not None:
             size += sys.getsizeof(base)
             base = getattr(base, "base", None)
-    return size if kind in _PLAIN else size + _EXOTIC_BYTES
+    return size if kind in _PLAIN or kind.__module__ == "numpy" else size + _EXOTIC_BYTES
 
 
 def _size_together(members: Collection[Any]) -> int:
