@@ -35,13 +35,12 @@ class BatchFunction:
     def key(self, bound: Bound) -> Key:
         """The key of one item, given in the place of the items."""
         item = self.signature.encode_argument(self.parameter, bound[self.parameter])
-        return self._key(self.signature.encode(bound, without=self.parameter), item)
+        return self._key(self._others(bound), item)
 
     def call(self, bound: Bound) -> BatchCall:
         """A call, taken apart. Raises ``TypeError`` where what was given is no sequence of items."""
         items = self._sequence(bound[self.parameter])
-        others = self.signature.encode(bound, without=self.parameter)
-        return BatchCall(self, bound, items, self._encoded_keys(others, items))
+        return BatchCall(self, bound, items, self._encoded_keys(self._others(bound), items))
 
     def _sequence(self, given: Any) -> Any:
         if type(given) is list or type(given) is tuple or (memo_key.is_array(given) and given.ndim):
@@ -54,6 +53,10 @@ class BatchFunction:
         return list(given)
 
     # -- the keys of items ---------------------------------------------------------------------------------------
+
+    def _others(self, bound: Bound) -> bytes:
+        """What stands for the other arguments."""
+        return memo_key.digest(self.signature.encode(bound, without=self.parameter))
 
     def _key(self, others: bytes, item: bytes) -> tuple[Key, ...]:
         return self.results.name.key(memo_key.digest(others + item))

@@ -81,7 +81,7 @@ class Signature:
     def __init__(self, function: Callable[..., Any], ignore: Iterable[str]) -> None:
         """``ignore`` names the parameters that are no part of a key. Raises ``ValueError`` where there is no such one."""
         self.title: Final = getattr(function, "__qualname__", repr(function))
-        self.parameters: Final[Parameters] = inspect.signature(function).parameters
+        self.parameters: Final = _parameters_of(function)
         self.ignored: Final = frozenset(ignore)
         self.bind: Final[Callable[..., dict[str, Any]]] = binder(function, self.parameters)
         self._rest = self._variable(inspect.Parameter.VAR_POSITIONAL)
@@ -186,6 +186,13 @@ class Known:
             self._left = _KNOWN_BYTES - cost
             self.shelves.clear()
         self.shelves.setdefault(shelf, {})[arguments] = encoded
+
+
+def _parameters_of(function: Callable[..., Any]) -> Parameters:
+    try:
+        return inspect.signature(function).parameters
+    except ValueError:  # of some that are written in C
+        raise TypeError(f"{function!r} doesn't say what its parameters are; memoize a function that calls it") from None
 
 
 def _checked_version(version: object, name: str) -> Version:

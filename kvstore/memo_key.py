@@ -126,7 +126,7 @@ def _encode_composite(kind: type, value: Any, room: int) -> bytes:
         return b"c" + _class(value)
     hook = getattr(kind, HOOK, None)
     if hook is not None:
-        return b"k" + _class(kind) + encode(hook(value), room)
+        return b"k" + _write_str(full_name(kind)) + encode(hook(value), room)
     try:
         payload, _ = codec.encode(value)
     except UnstorableValueError:
@@ -142,7 +142,7 @@ def _row(tag: bytes, items: Iterable[bytes]) -> bytes:
 def _class(kind: type) -> bytes:
     name = full_name(kind)
     if "<" in name:
-        raise Refused(f"is, or is of, the class {name}, which other classes may share the name of")
+        raise Refused(f"is the class {name}, whose name others may have, too")
     return _write_str(name)
 
 
