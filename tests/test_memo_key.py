@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import enum
 import random
 import sys
@@ -63,7 +63,7 @@ ALIKE = [
     *([], (), {}, set(), frozenset(), bytearray(), [[]], [()], [None], (None,), {None}, {None: None}),
     *(1, True, 1.0, "1", b"1", [1], (1,), {1}, frozenset({1}), {1: 1}, {1: True}, {True: 1}, [1, 1], [[1], 1]),
     *(["ab"], ["a", "b"], ["", "ab"], {"a": "b"}, {"a", "b"}, 2**64, -(2**64), float(2**64), 256, -256),
-    *(datetime.date(2024, 1, 1), datetime.datetime(2024, 1, 1), datetime.time(), datetime.timedelta(), UUID(int=0)),
+    *(dt.date(2024, 1, 1), dt.datetime(2024, 1, 1), dt.time(), dt.timedelta(), UUID(int=0)),
     *(int, bool, float, str, np.float32, np.float32(0), np.float64(0), np.int64(0), np.int64(1), np.bool_(False)),
     *(
         np.array(0.0),

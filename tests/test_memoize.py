@@ -5,8 +5,6 @@ from __future__ import annotations
 import functools
 import inspect
 import itertools
-import multiprocessing
-import pickle
 import threading
 
 import pytest
