@@ -45,7 +45,7 @@ class BatchFunction:
     def _sequence(self, given: Any) -> Any:
         if type(given) is list or type(given) is tuple or (memo_key.is_array(given) and given.ndim):
             return given
-        if isinstance(given, str | bytes | bytearray | Mapping | AbstractSet) or not isinstance(given, Iterable):
+        if not _is_sequence(given):
             raise TypeError(
                 f"{self._title}() works on batches: {self.parameter} must be a list, or an array of rows, "
                 f"not {type(given).__name__}"
@@ -103,7 +103,7 @@ class BatchFunction:
         """The results in an answer for so many items, and an empty answer like it."""
         if memo_key.is_array(answer) and answer.ndim:
             results, empty = list(answer), answer[:0].copy()
-        elif isinstance(answer, str | bytes | bytearray | Mapping | AbstractSet) or not isinstance(answer, Iterable):
+        elif not _is_sequence(answer):
             raise TypeError(
                 f"{self._title}() must return a list, or an array of rows, with a result for each item, "
                 f"not {type(answer).__name__}"
@@ -180,6 +180,13 @@ class BatchCall:
             values.append(another(found[encoded]) if encoded in given else found[encoded])
             given.add(encoded)
         return values
+
+
+def _is_sequence(given: object) -> bool:
+    """Whether it has items in an order: neither one text, nor a set, nor an array without an axis."""
+    if isinstance(given, str | bytes | bytearray | Mapping | AbstractSet) or getattr(given, "ndim", 1) == 0:
+        return False
+    return isinstance(given, Iterable)
 
 
 def _parameter_of_items(signature: Signature, batch: bool | str) -> str:
