@@ -62,7 +62,7 @@ def name_of(function: Callable[..., Any]) -> str:
     """
     module = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", None)
-    if not module or not name or "<lambda>" in name:
+    if not name or "<lambda>" in name:
         raise TypeError(f"{function!r} has no name of its own that its results could be kept under; give name=")
     if module in ("__main__", "__mp_main__"):
         main = sys.modules.get(module)
@@ -72,7 +72,7 @@ def name_of(function: Callable[..., Any]) -> str:
             module = spec.name
         elif file is not None:
             module = os.path.splitext(os.path.basename(file))[0]
-    return f"{module}.{name}"
+    return f"{module or '__main__'}.{name}"
 
 
 class Signature:
