@@ -179,7 +179,9 @@ def test_a_list_of_arrays_may_have_rows_of_any_shape(store):
 )
 def test_an_array_with_another_number_of_rows_is_an_error(store, answer):
     function = store.memoize(batch=True, name="f")(lambda items: answer)
-    with pytest.raises((ValueError, TypeError), match=r"returned \d results for 2 items|must return a list, or an array"):
+    with pytest.raises(
+        (ValueError, TypeError), match=r"returned \d results for 2 items|must return a list, or an array"
+    ):
         function(["a", "b"])
 
 

@@ -126,3 +126,49 @@ def test_the_results_are_records_like_any_other(memoized, path):
         key = ("tests.memoized.square", 1)
         results = {found: value for found, value in store.namespace("memo").scan(prefix=key) if len(found) == 3}
     assert results == {memoized.square.key(3): [9]}
+
+
+SHARE = """
+import random
+from tests.threads import at_once
+
+def share(rounds):
+    at_once(*[lambda seed=seed: share_alone(rounds, random.Random(seed)) for seed in range({seed}, {seed} + 3)])
+    return unreliable.stats().misses
+
+def share_alone(rounds, rng):
+    for _ in range(rounds):
+        wanted = [rng.randrange(200) for _ in range(rng.randrange(60))]
+        assert unreliable(wanted, rng.choice(["a", "b"])) == [number * number for number in wanted]
+"""
+
+UNRELIABLE = """
+@store.memoize(batch=True, max_batch=7, name="unreliable", ttl=0.2)
+def computed(numbers, kind):
+    if chance.random() < 0.1:
+        raise ArithmeticError
+    return [number * number for number in numbers]
+
+import random
+chance = random.Random()
+
+def unreliable(numbers, kind):
+    while True:
+        try:
+            return computed(numbers, kind)
+        except ArithmeticError:
+            pass
+
+unreliable.stats = computed.stats
+"""
+
+
+@pytest.mark.torture
+def test_batches_of_many_processes_never_wait_for_each_other(path, log):
+    processes = [
+        OtherProcess("from tests.memoized import store", UNRELIABLE, SHARE.format(seed=seed)) for seed in (0, 10, 20, 30)
+    ]
+    with processes[0], processes[1], processes[2], processes[3]:
+        for process in processes:
+            process.tell("share(100)")
+        assert all(process.answer() > 0 for process in processes)
