@@ -41,6 +41,7 @@ HOOK: Final = "__memo_key__"
 
 _size = Struct(">Q").pack
 _double = Struct(">d").pack
+_LONG_DOUBLES: Final = "gG"
 _LAYOUTS: Final = ("ndarray", "memmap")
 
 
@@ -66,7 +67,7 @@ def encode(value: Any, room: int = MAX_DEPTH) -> bytes:
 
 def encode_rows(array: Any) -> list[bytes]:
     """The encodings of an array's rows: of each, the same as alone."""
-    if array.ndim == 1 or array.dtype.names is not None or not array.nbytes:
+    if array.ndim == 1 or array.dtype.names is not None or not array.nbytes or array.dtype.char in _LONG_DOUBLES:
         return [encode(item) for item in array]
     _check(array.dtype)
     head = b"a" + _described(array.dtype, array.shape[1:])
@@ -171,5 +172,9 @@ def _content(array: Any) -> memoryview | bytes:
     if not array.nbytes:
         return b""
     numpy = sys.modules["numpy"]
+    items = numpy.ascontiguousarray(array).reshape(-1)
+    if array.dtype.char in _LONG_DOUBLES:
+        # Some of their bytes mean nothing; stored, those are zeros.
+        return codec.encode(items)[0]
     # As plain bytes first: not every dtype has a buffer.
-    return memoryview(numpy.ascontiguousarray(array).reshape(-1).view(numpy.uint8))
+    return memoryview(items.view(numpy.uint8))

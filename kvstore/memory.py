@@ -16,10 +16,11 @@ import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from kvstore import codec
 from kvstore.backends import Backend, Space
 from kvstore.coherence import Change, Changes
 from kvstore.frozen import Frozen
-from kvstore.memory_entry import Address, Entry, EntryMaker, Token, token_of
+from kvstore.memory_entry import Address, Entry, EntryMaker, Token, has_views, token_of
 from kvstore.memory_policy import Policy
 from kvstore.stats import Counts
 
@@ -134,6 +135,9 @@ class MemoryTier:
             return None
         if space not in self._fronts:
             self.front(space)
+        if extended and codec.VIEWS and has_views(value):
+            # The array is its owner's, who may change it. What was encoded can't change, and is what others will read.
+            value = codec.decode(payload, extended)
         return self, self._maker.make(space, token, value, payload, extended, expires)
 
     def expired(self, entry: Entry) -> None:

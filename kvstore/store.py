@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -385,6 +386,7 @@ _IMPORTED_LATE: Final = (
     "lmdb.verify",
     "uuid",
     "zoneinfo",
+    "kvstore.array_form",
     "kvstore.backends.lmdb_fork",
     "kvstore.codec_extended",
     "kvstore.dump_record",
@@ -395,6 +397,9 @@ _IMPORTED_LATE: Final = (
     "kvstore.verify",
 )
 
+_IMPORTED_WITH: Final = {"numpy": "kvstore.arrays", "ml_dtypes": "ml_dtypes"}
+"""What is imported late and only where the program has imported, or is importing, a library of its choice."""
+
 
 def _finish_imports() -> None:
     """Import what is imported where it is needed: what one thread imports while another forks stays locked in the child."""
@@ -403,6 +408,9 @@ def _finish_imports() -> None:
     if is_in_use():
         for name in _IMPORTED_LATE:
             import_module(name)
+        for library, name in _IMPORTED_WITH.items():
+            if library in sys.modules:  # and be it half imported, by another thread
+                import_module(name)
 
 
 # After the engine has registered what it does, and so before it does it: nobody may wait for an import with a lock held.

@@ -190,7 +190,7 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
             if raw is None:
                 return False
             current = self._value(encoded, raw, MISSING)
-            if type(current) is not type(expected) or not (current == expected or _same_bytes(current, expected)):
+            if type(current) is not type(expected) or not _is_equal(current, expected):
                 return False
             expires = self._expiry(encoded, raw)
             kept = prepared if expires is None else self._prepare(key, value, None, expires)
@@ -352,5 +352,10 @@ def _require_number(value: object) -> None:
         raise TypeError(f"incr works on int and float, not {type(value).__name__}")
 
 
-def _same_bytes(one: object, other: object) -> bool:
-    return codec.encode(one) == codec.encode(other)
+def _is_equal(one: object, other: object) -> bool:
+    """By ``==``, as far as that says yes or no; otherwise by what is stored: numpy compares item by item."""
+    try:
+        answer = one == other
+    except ValueError:  # of a container with arrays in it
+        answer = False
+    return answer is True or codec.encode(one) == codec.encode(other)

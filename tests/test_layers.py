@@ -38,7 +38,11 @@ LAYERS = (
     ("record*",),
     ("codec*",),
     ("composites*",),
-    ("extensions*",),
+    ("extensions",),
+    ("extensions_numpy",),
+    ("arrays",),
+    ("array_form",),
+    ("array_types",),
     ("registry*",),
     ("refusal*",),
     ("plain",),
@@ -53,7 +57,9 @@ LAYERS = (
 HOMES = {
     "cachetools": ("memory*",),
     "lmdb": ("backends.lmdb*",),
+    "ml_dtypes": ("arrays",),
     "msgpack": ("codec",),
+    "numpy": ("arrays",),
     "xxhash": ("record", "expiry", "coherence", "companion"),
 }
 

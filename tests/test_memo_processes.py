@@ -166,7 +166,8 @@ unreliable.stats = computed.stats
 @pytest.mark.torture
 def test_batches_of_many_processes_never_wait_for_each_other(path, log):
     processes = [
-        OtherProcess("from tests.memoized import store", UNRELIABLE, SHARE.format(seed=seed)) for seed in (0, 10, 20, 30)
+        OtherProcess("from tests.memoized import store", UNRELIABLE, SHARE.format(seed=seed))
+        for seed in (0, 10, 20, 30)
     ]
     with processes[0], processes[1], processes[2], processes[3]:
         for process in processes:
