@@ -57,6 +57,8 @@ class CachedSpace(WritableSpace):
         self._read_alone = handle.engine.backend.get_record
         self._alone = not tier.capacity
         self._misses, self._absent = tier.tallies(space)
+        self._dependents: list[Callable[[], object]] = []
+        """Called when the store is closed."""
 
     def __getitem__(self, key: Key) -> Any:
         """The value of the key. Raises ``KeyError`` where there is none, otherwise as ``get``."""
@@ -299,6 +301,8 @@ class CachedSpace(WritableSpace):
         self._read_record = closed.refuse  # type: ignore[assignment]
         self._read_alone = closed.refuse  # type: ignore[assignment]
         self._alone = True
+        while self._dependents:
+            self._dependents.pop()()
 
 
 def _token(key: object) -> Token | None:

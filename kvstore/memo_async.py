@@ -27,7 +27,9 @@ from kvstore.missing import MISSING
 def face_of(space: CachedSpace) -> CachedFace:
     """The asyncio face of a space whose store was opened without one."""
     refuse = ClosedEngine(space._engine.identity).refuse
-    return CachedFace(space, Threads("kvstore-memo", None, refuse), Posts(space._engine.committer, refuse))
+    threads = Threads("kvstore-memo", None, refuse)
+    space._dependents.append(lambda: threads.end(wait=False))
+    return CachedFace(space, threads, Posts(space._engine.committer, refuse))
 
 
 def wrapped(memo: MemoFunction, face: CachedFace) -> Any:

@@ -35,18 +35,17 @@ class BatchFunction:
     def key(self, bound: Bound) -> Key:
         """The key of one item, given in the place of the items."""
         item = self.signature.encode_argument(self.parameter, bound[self.parameter])
-        return self._key(self.signature.encode(bound, without=self.parameter), item)
+        return self._key(self._others(bound), item)
 
     def call(self, bound: Bound) -> BatchCall:
         """A call, taken apart. Raises ``TypeError`` where what was given is no sequence of items."""
         items = self._sequence(bound[self.parameter])
-        others = self.signature.encode(bound, without=self.parameter)
-        return BatchCall(self, bound, items, self._encoded_keys(others, items))
+        return BatchCall(self, bound, items, self._encoded_keys(self._others(bound), items))
 
     def _sequence(self, given: Any) -> Any:
         if type(given) is list or type(given) is tuple or (memo_key.is_array(given) and given.ndim):
             return given
-        if isinstance(given, str | bytes | bytearray | Mapping | AbstractSet) or not isinstance(given, Iterable):
+        if not _is_sequence(given):
             raise TypeError(
                 f"{self._title}() works on batches: {self.parameter} must be a list, or an array of rows, "
                 f"not {type(given).__name__}"
@@ -54,6 +53,10 @@ class BatchFunction:
         return list(given)
 
     # -- the keys of items ---------------------------------------------------------------------------------------
+
+    def _others(self, bound: Bound) -> bytes:
+        """What stands for the other arguments."""
+        return memo_key.digest(self.signature.encode(bound, without=self.parameter))
 
     def _key(self, others: bytes, item: bytes) -> tuple[Key, ...]:
         return self.results.name.key(memo_key.digest(others + item))
@@ -100,7 +103,7 @@ class BatchFunction:
         """The results in an answer for so many items, and an empty answer like it."""
         if memo_key.is_array(answer) and answer.ndim:
             results, empty = list(answer), answer[:0].copy()
-        elif isinstance(answer, str | bytes | bytearray | Mapping | AbstractSet) or not isinstance(answer, Iterable):
+        elif not _is_sequence(answer):
             raise TypeError(
                 f"{self._title}() must return a list, or an array of rows, with a result for each item, "
                 f"not {type(answer).__name__}"
@@ -177,6 +180,13 @@ class BatchCall:
             values.append(another(found[encoded]) if encoded in given else found[encoded])
             given.add(encoded)
         return values
+
+
+def _is_sequence(given: object) -> bool:
+    """Whether it has items in an order: neither one text, nor a set, nor an array without an axis."""
+    if isinstance(given, str | bytes | bytearray | Mapping | AbstractSet) or getattr(given, "ndim", 1) == 0:
+        return False
+    return isinstance(given, Iterable)
 
 
 def _parameter_of_items(signature: Signature, batch: bool | str) -> str:

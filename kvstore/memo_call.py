@@ -62,7 +62,7 @@ def name_of(function: Callable[..., Any]) -> str:
     """
     module = getattr(function, "__module__", None)
     name = getattr(function, "__qualname__", None)
-    if not module or not name or "<lambda>" in name:
+    if not name or "<lambda>" in name:
         raise TypeError(f"{function!r} has no name of its own that its results could be kept under; give name=")
     if module in ("__main__", "__mp_main__"):
         main = sys.modules.get(module)
@@ -72,7 +72,7 @@ def name_of(function: Callable[..., Any]) -> str:
             module = spec.name
         elif file is not None:
             module = os.path.splitext(os.path.basename(file))[0]
-    return f"{module}.{name}"
+    return f"{module or '__main__'}.{name}"
 
 
 class Signature:
@@ -81,7 +81,7 @@ class Signature:
     def __init__(self, function: Callable[..., Any], ignore: Iterable[str]) -> None:
         """``ignore`` names the parameters that are no part of a key. Raises ``ValueError`` where there is no such one."""
         self.title: Final = getattr(function, "__qualname__", repr(function))
-        self.parameters: Final[Parameters] = inspect.signature(function).parameters
+        self.parameters: Final = _parameters_of(function)
         self.ignored: Final = frozenset(ignore)
         self.bind: Final[Callable[..., dict[str, Any]]] = binder(function, self.parameters)
         self._rest = self._variable(inspect.Parameter.VAR_POSITIONAL)
@@ -186,6 +186,13 @@ class Known:
             self._left = _KNOWN_BYTES - cost
             self.shelves.clear()
         self.shelves.setdefault(shelf, {})[arguments] = encoded
+
+
+def _parameters_of(function: Callable[..., Any]) -> Parameters:
+    try:
+        return inspect.signature(function).parameters
+    except ValueError:  # of some that are written in C
+        raise TypeError(f"{function!r} doesn't say what its parameters are; memoize a function that calls it") from None
 
 
 def _checked_version(version: object, name: str) -> Version:

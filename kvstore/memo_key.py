@@ -41,6 +41,7 @@ HOOK: Final = "__memo_key__"
 
 _size = Struct(">Q").pack
 _double = Struct(">d").pack
+_LONG_DOUBLES: Final = "gG"
 _LAYOUTS: Final = ("ndarray", "memmap")
 
 
@@ -66,7 +67,7 @@ def encode(value: Any, room: int = MAX_DEPTH) -> bytes:
 
 def encode_rows(array: Any) -> list[bytes]:
     """The encodings of an array's rows: of each, the same as alone."""
-    if array.ndim == 1 or array.dtype.names is not None or not array.nbytes:
+    if array.ndim == 1 or array.dtype.names is not None or not array.nbytes or array.dtype.char in _LONG_DOUBLES:
         return [encode(item) for item in array]
     _check(array.dtype)
     head = b"a" + _described(array.dtype, array.shape[1:])
@@ -126,7 +127,7 @@ def _encode_composite(kind: type, value: Any, room: int) -> bytes:
         return b"c" + _class(value)
     hook = getattr(kind, HOOK, None)
     if hook is not None:
-        return b"k" + _class(kind) + encode(hook(value), room)
+        return b"k" + _write_str(full_name(kind)) + encode(hook(value), room)
     try:
         payload, _ = codec.encode(value)
     except UnstorableValueError:
@@ -142,7 +143,7 @@ def _row(tag: bytes, items: Iterable[bytes]) -> bytes:
 def _class(kind: type) -> bytes:
     name = full_name(kind)
     if "<" in name:
-        raise Refused(f"is, or is of, the class {name}, which other classes may share the name of")
+        raise Refused(f"is the class {name}, whose name others may have, too")
     return _write_str(name)
 
 
@@ -171,5 +172,9 @@ def _content(array: Any) -> memoryview | bytes:
     if not array.nbytes:
         return b""
     numpy = sys.modules["numpy"]
+    items = numpy.ascontiguousarray(array).reshape(-1)
+    if array.dtype.char in _LONG_DOUBLES:
+        # Some of their bytes mean nothing; stored, those are zeros.
+        return codec.encode(items)[0]
     # As plain bytes first: not every dtype has a buffer.
-    return memoryview(numpy.ascontiguousarray(array).reshape(-1).view(numpy.uint8))
+    return memoryview(items.view(numpy.uint8))

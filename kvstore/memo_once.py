@@ -131,10 +131,12 @@ class Claims:
                 self.flights[encoded] = flight
                 if len(self._leased) < LEASED_AT_ONCE:
                     binding = lease_name(address)
+                    # Noted first: an interrupt may come before it is known that the lease was had.
+                    self._leased.append(binding)
                     if not self._companion.lock_lease(binding, 0):
+                        self._leased.pop()
                         self._land(encoded)
                         continue
-                    self._leased.append(binding)
             elif not self._pilot.is_within(flight.pilot):
                 met = flight
                 continue
