@@ -433,11 +433,9 @@ def test_threads_that_append_and_take_lose_nothing_and_take_nothing_twice(store)
 
 
 def test_processes_that_append_lose_nothing(store_path, store):
-    with with_store(store_path) as one, with_store(store_path) as two:
+    with with_store(store_path, durability="none") as one, with_store(store_path, durability="none") as two:
         for name, process in (("one", one), ("two", two)):
-            process.tell(
-                f"[store.list('k').append(({name!r}, n)) for n in range(200)] and store.set_of('s').update(range(5)) or 1"
-            )
+            process.tell(f"for n in range(200): store.list('k').append(({name!r}, n)); store.set_of('s').add(n % 5)")
         for number in range(50):
             store.list("k").appendleft(("here", number))
         assert (one.answer(), two.answer()) == (None, None)
@@ -454,7 +452,7 @@ def test_processes_that_append_lose_nothing(store_path, store):
 
 WRITER = """
 import os, sys, kvstore
-store = kvstore.open(sys.argv[1])
+store = kvstore.open(sys.argv[1], durability=sys.argv[3])
 number = int(sys.argv[2])
 history, tags = store.list("k", maxlen=50), store.namespace("n").set_of("k")
 while True:
@@ -467,11 +465,12 @@ while True:
 """
 
 
-def test_a_killed_process_loses_nothing_that_was_acknowledged(store_path):
-    rng = random.Random(1)
+@pytest.mark.parametrize(("durability", "rounds"), [("full", 2), ("none", 5)])
+def test_a_killed_process_loses_nothing_that_was_acknowledged(store_path, durability, rounds):
+    rng = random.Random(durability)
     start = 0
-    for _ in range(8):
-        command = [sys.executable, "-c", WRITER, str(store_path), str(start)]
+    for _ in range(rounds):
+        command = [sys.executable, "-c", WRITER, str(store_path), str(start), durability]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
             lines = [writer.stdout.readline() for _ in range(rng.randrange(1, 30))]
             writer.send_signal(signal.SIGKILL)
