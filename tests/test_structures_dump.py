@@ -88,7 +88,7 @@ contents = st.dictionaries(
 
 
 @given(filled=contents)
-@settings(max_examples=settings.default.max_examples // 4)
+@settings(max_examples=settings.default.max_examples // 10)
 def test_what_is_dumped_loaded_and_dumped_again_is_the_same(tmp_path_factory, filled):
     folder = tmp_path_factory.mktemp("again")
     with (

@@ -155,7 +155,7 @@ class SetMachine(RuleBasedStateMachine):
 
 
 TestSetMachine = SetMachine.TestCase
-TestSetMachine.settings = settings(max_examples=settings.default.max_examples // 5, stateful_step_count=25)
+TestSetMachine.settings = settings(max_examples=settings.default.max_examples // 10, stateful_step_count=25)
 
 
 # -- one by one ------------------------------------------------------------------------------------
