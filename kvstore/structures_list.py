@@ -95,7 +95,7 @@ class ReadableList(Structure, Sequence["Any"]):
         return None if head is None or first is None or last is None else (head, first, last)
 
     def _end(self, view: Reading, head: Head, *, last: bool) -> int | None:
-        key = next(view.scan_keys(elements.SPACE, *head.span, reverse=last), None)
+        key = view.first_key(elements.SPACE, *head.span, reverse=last)
         if key is None:
             return None
         try:

@@ -31,9 +31,9 @@ class Members(AbstractSet[Key]):
         return set(members)
 
     def __contains__(self, member: object) -> bool:
-        if self._head is None or not can_be_in(member):
+        encoded = keys.encode_lookup(member)
+        if encoded is None or self._head is None or len(encoded) > elements.MAX_BYTES:
             return False
-        encoded = keys.encode(member)  # type: ignore[arg-type]  # it can be in
         return self._view.get(elements.SPACE, self._head.prefix + encoded) is not None
 
     def __iter__(self) -> Iterator[Key]:
@@ -53,12 +53,12 @@ class ReadableSet(Structure, AbstractSet[Key]):
     _kind = elements.SET
 
     def __contains__(self, member: object) -> bool:
-        with self._members() as mine:
-            return member in mine
+        with self._space._view(elements.SPACE) as view:
+            return member in Members(self, view)
 
     def __len__(self) -> int:
-        with self._members() as mine:
-            return len(mine)
+        with self._space._view(elements.SPACE) as view:
+            return len(Members(self, view))
 
     def __iter__(self) -> Iterator[Key]:
         return (self._member(*entry) for entry in self._space._walk(elements.SPACE, self._span, reverse=False))
@@ -125,8 +125,8 @@ class ReadableSet(Structure, AbstractSet[Key]):
     def __rsub__(self, other: object) -> set[Any]:
         if not isinstance(other, AbstractSet):
             return NotImplemented
-        with self._members() as mine:
-            return {member for member in other if member not in mine}
+        with self._beside((other,)) as (mine, (theirs,)):
+            return {member for member in theirs if member not in mine}
 
     def __le__(self, other: object) -> bool:
         return self.issubset(other) if isinstance(other, AbstractSet) else NotImplemented
@@ -152,11 +152,6 @@ class ReadableSet(Structure, AbstractSet[Key]):
             return compare(mine, theirs)
 
     # -- in one view ---------------------------------------------------------------------------------------------
-
-    @contextlib.contextmanager
-    def _members(self) -> Iterator[Members]:
-        with self._space._view(elements.SPACE) as view:
-            yield Members(self, view)
 
     @contextlib.contextmanager
     def _beside(self, others: Iterable[Other]) -> Iterator[tuple[Members, list[AbstractSet[Any]]]]:
