@@ -45,16 +45,22 @@ def store(store_path, clock):
         yield store
 
 
-@pytest.fixture(params=["", "n"])
-def space(request, store):
-    """The default space of the store, and a namespace."""
-    return store.namespace(request.param) if request.param else store
+@pytest.fixture(params=["list", "set in a namespace"])
+def kind_and_space(request, store):
+    return ("list", store) if request.param == "list" else ("set", store.namespace("n"))
 
 
-@pytest.fixture(params=["list", "set"])
-def structure(request, space):
+@pytest.fixture
+def space(kind_and_space):
+    """The default space of the store, or a namespace."""
+    return kind_and_space[1]
+
+
+@pytest.fixture
+def structure(kind_and_space):
     """One of each kind, empty."""
-    return structure_of(space, request.param)
+    kind, space = kind_and_space
+    return structure_of(space, kind)
 
 
 def structure_of(space, kind, key="k"):
@@ -125,11 +131,11 @@ def test_it_can_be_given_another_end(structure, store, clock, ttl):
     assert (list(structure), structure.ttl()) == (list(range(5)), None if ttl is None else 90.0)
 
 
-@pytest.mark.parametrize("ttl", [0, -1, float("inf"), float("nan"), "1", True])
-def test_an_end_that_makes_no_sense_is_refused(structure, ttl):
+def test_an_end_that_makes_no_sense_is_refused(structure):
     put(structure, 1)
-    with pytest.raises((ValueError, TypeError), match="ttl"):
-        structure.touch(ttl)
+    for ttl in (0, -1, float("inf"), float("nan"), "1", True):
+        with pytest.raises((ValueError, TypeError), match="ttl"):
+            structure.touch(ttl)
     assert structure.ttl() is None
 
 
@@ -229,6 +235,20 @@ def test_a_backup_and_a_compact_copy_have_them(structure, store, space, tmp_path
         there = structure_of(copy.namespace("n") if space is not store else copy, structure._kind)
         assert (list(there), there.ttl()) == (list(range(100)), 50.0)
         assert copy.verify().ok
+
+
+def test_a_store_with_as_many_namespaces_as_it_can_have_has_structures_too(store_path, clock):
+    with kvstore.open(store_path, durability="none", clock=clock) as store:
+        with store.transaction() as tx:
+            for number in range(250):
+                tx.namespace(f"n{number}")["a"] = number
+        for number in range(0, 500, 50):
+            store.namespace(f"n{number}").list("k").append(number)
+        store.namespace("n0").list("k").touch(10)
+    with kvstore.open(store_path, durability="none", clock=clock) as store:
+        assert len(store.namespaces()) == 255
+        assert list(store.namespace("n450").list("k")) == [450]
+        assert store.verify().records == 260
 
 
 # -- beside the mapping ----------------------------------------------------------------------------
