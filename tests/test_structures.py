@@ -17,6 +17,8 @@ import kvstore
 from kvstore import CorruptRecordError, StoreFullError, StructureTypeError, elements, keys
 from tests.calls import calls_made
 from tests.conftest import ROOT
+from tests.forks import WARNING, Child
+from tests.interrupts import everywhere
 from tests.other_process import with_store
 from tests.threads import switching_often
 
@@ -508,6 +510,52 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(store_path, durabi
             assert store.verify().ok
             start = newest + 1
             store.namespace("n").set_of("k").add(newest)
+
+
+INTERRUPTED = {
+    "append": lambda store: store.list("k", maxlen=3).append("new"),
+    "pop": lambda store: store.list("k").pop(),
+    "add": lambda store: store.set_of("s").add("new"),
+    "the last member": lambda store: store.set_of("s").discard("a"),
+    "clear": lambda store: store.list("k").clear(),
+}
+
+
+# A generator that is interrupted where the garbage collector closes it says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("change", INTERRUPTED.values(), ids=INTERRUPTED)
+def test_a_change_interrupted_anywhere_is_done_or_not(store, change):
+    def prepare():
+        with store.transaction() as tx:
+            tx.list("k").clear()
+            tx.list("k").extend([1, 2, 3])
+            tx.set_of("s").clear()
+            tx.set_of("s").add("a")
+
+    def found():
+        return list(store.list("k")), list(store.set_of("s")), len(store.set_of("s"))
+
+    prepare()
+    before = found()
+    change(store)
+    after = found()
+    prepare()
+    places = 0
+    for place in everywhere(lambda: change(store)):
+        places += 1
+        assert found() in (before, after), place
+        prepare()
+    assert found() == after
+    assert places > 20
+    assert store.verify().ok
+
+
+@pytest.mark.filterwarnings(WARNING)
+def test_a_forked_child_uses_what_its_parent_has(store):
+    history = store.list("k")
+    history.append("parent")
+    assert Child(lambda: history.append("child") or list(history)).answer() == ["parent", "child"]
+    assert list(history) == ["parent", "child"]
 
 
 # -- damage ----------------------------------------------------------------------------------------
