@@ -201,8 +201,8 @@ class Store(CachedFace):
         await self._run(self._space.compact)
 
     async def verify(self, *, progress: Callable[[int], object] = lambda records: None) -> VerifyReport:
-        """Check the file's structure, every record's checksum and value, and the expiry index. ``progress`` is called in
-        another thread.
+        """Check the file's structure, every record's checksum and value, lists and sets, and the expiry index. ``progress``
+        is called in another thread.
         """
         refuse_own_transaction(self._engine.committer)
         return await self._run(lambda: self._space.verify(progress=progress))

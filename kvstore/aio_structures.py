@@ -13,7 +13,7 @@ from kvstore.keys import Key
 from kvstore.structures_base import Structure
 from kvstore.structures_list import List as SyncList
 from kvstore.structures_list import ReadableList as SyncReadableList
-from kvstore.structures_set import ReadableSet as SyncReadableSet
+from kvstore.structures_members import ReadableSet as SyncReadableSet
 from kvstore.structures_set import Set as SyncSet
 
 if TYPE_CHECKING:

@@ -128,11 +128,12 @@ def value_of(key: bytes, raw: bytes) -> Any:
 def opened(key: bytes, raw: bytes) -> Head:
     """The head that a record is. Raises ``ValueError`` where it is none, or damaged."""
     payload, extended, expires = unpacked(key, raw)
-    match codec.decode(payload, extended):
-        case ["list", int(id)] if 0 < id < 1 << 64:
-            return Head(key, "list", id.to_bytes(8, "big"), 0, expires)
-        case ["set", int(id), int(count)] if 0 < id < 1 << 64:
-            return Head(key, "set", id.to_bytes(8, "big"), count, expires)
+    fields = codec.decode(payload, extended)
+    if type(fields) is list and len(fields) > 1 and type(number := fields[1]) is int and 0 < number < 1 << 64:
+        if fields[0] == LIST and len(fields) == 2:
+            return Head(key, LIST, number.to_bytes(8, "big"), 0, expires)
+        if fields[0] == SET and len(fields) == 3 and type(fields[2]) is int:
+            return Head(key, SET, number.to_bytes(8, "big"), fields[2], expires)
     raise ValueError("what is under a structure's key is neither a list nor a set")
 
 
@@ -196,7 +197,7 @@ def namespaces(view: Reading) -> list[str]:
     found = set(view.spaces())
     for name, key, raw in directory(view):
         span = span_of(_HEAD + number_in(key, raw).to_bytes(8, "big"))
-        if next(view.scan_keys(SPACE, *span), None) is not None:
+        if view.first_key(SPACE, *span) is not None:
             found.add(name)
     return sorted(found)
 
@@ -207,7 +208,7 @@ def forget_namespace(txn: Writing, namespace: str) -> bytes | None:
     if number is None:
         return None
     prefix = _HEAD + number
-    had = next(txn.scan_keys(SPACE, *span_of(prefix)), None) is not None
+    had = txn.first_key(SPACE, *span_of(prefix)) is not None
     txn.delete(SPACE, _NAME + namespace.encode())
     return prefix if had else None
 
@@ -239,7 +240,7 @@ def heads(view: Reading, namespace: str, low: bytes, high: bytes) -> Iterator[tu
 
 def has_any(view: Reading) -> bool:
     """Whether there is a structure in any namespace."""
-    return next(view.scan_keys(SPACE, _HEAD, _ELEMENT), None) is not None
+    return view.first_key(SPACE, _HEAD, _ELEMENT) is not None
 
 
 def all_heads(view: Reading) -> Iterator[tuple[bytes, bytes, bytes]]:

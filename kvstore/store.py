@@ -180,8 +180,9 @@ class Store(CachedSpace):
         self._engine.compact()
 
     def verify(self, *, progress: Callable[[int], object] = lambda records: None) -> VerifyReport:
-        """Check the file's structure, every record's checksum and value, and the expiry index. Writers wait while the
-        structure is checked. ``progress`` is called with the number of records so far.
+        """Check the file's structure, every record's checksum and value, lists and sets and each of their elements, and the
+        expiry index. Writers wait while the structure is checked. ``progress`` is called with the number of records and
+        elements so far.
         """
         from kvstore.verify import verify
 
@@ -413,6 +414,7 @@ _IMPORTED_LATE: Final = (
     "kvstore.registry",
     "kvstore.structures_base",
     "kvstore.structures_list",
+    "kvstore.structures_members",
     "kvstore.structures_moving",
     "kvstore.structures_set",
     "kvstore.transaction",

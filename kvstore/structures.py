@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from kvstore.keys import Key
     from kvstore.structures_base import Reads, Writes
     from kvstore.structures_list import List, ReadableList
-    from kvstore.structures_set import ReadableSet, Set
+    from kvstore.structures_members import ReadableSet
+    from kvstore.structures_set import Set
 
 
 class HasStructures:
@@ -23,7 +24,7 @@ class HasStructures:
 
     def set_of(self: Reads, key: Key) -> ReadableSet:
         """The set of that key, as it is here. Raises as ``list``."""
-        from kvstore.structures_set import ReadableSet
+        from kvstore.structures_members import ReadableSet
 
         return ReadableSet(self, key)
 

@@ -149,20 +149,22 @@ def structures(space: Reads) -> Iterator[tuple[Key, Kind]]:
 
     def locate(view: Reading) -> tuple[bytes, bytes] | None:
         number = elements.number_of(view, space._space)
-        return None if number is None else tuple(elements.head_key(number, bound) for bound in keys.ALL)  # type: ignore[return-value]
+        low, high = keys.ALL
+        return None if number is None else (elements.head_key(number, low), elements.head_key(number, high))
 
     for key, raw in space._walk(elements.SPACE, locate, reverse=False):
-        head = opened(space._space, key, raw)
+        name, head = opened(space._space, key, raw)
         if head.expires is None or head.expires > space._clock() * 1000:
-            yield keys.decode(elements.member_of(key)), head.kind
+            yield name, head.kind
 
 
-def opened(namespace: Space, key: bytes, raw: bytes) -> Head:
-    """The head that a record is. Raises ``CorruptRecordError``."""
+def opened(namespace: Space, key: bytes, raw: bytes) -> tuple[Key, Head]:
+    """The key of a structure, and the head that a record is. Raises ``CorruptRecordError``."""
+    name: Key = elements.member_of(key)
     try:
-        return elements.opened(key, raw)
-    except ValueError as error:
         name = keys.decode(elements.member_of(key))
+        return name, elements.opened(key, raw)
+    except ValueError as error:
         raise CorruptRecordError(
             f"the head of the structure {name!r} is damaged ({error}); clear it, or restore it from a backup",
             key=name,

@@ -29,9 +29,8 @@ class ReadableList(Structure, Sequence["Any"]):
 
     def __len__(self) -> int:
         with self._space._view(elements.SPACE) as view:
-            head = self._head(view)
-            ends = None if head is None else self._ends(view, head)
-        return 0 if ends is None else ends[1] - ends[0] + 1
+            ends = self._ends(view)
+        return 0 if ends is None else ends[2] - ends[1] + 1
 
     if TYPE_CHECKING:
 
@@ -45,7 +44,8 @@ class ReadableList(Structure, Sequence["Any"]):
         if isinstance(index, slice):
             return self._slice(index)
         with self._space._view(elements.SPACE) as view:
-            found = self._find(view, operator.index(index))
+            head = self._head(view)
+            found = None if head is None else self._find(view, head, operator.index(index))
             if found is None:
                 raise IndexError("list index out of range")
             return self._value(*found)
@@ -87,14 +87,15 @@ class ReadableList(Structure, Sequence["Any"]):
 
     # -- positions -----------------------------------------------------------------------------------------------
 
-    def _ends(self, view: Reading, head: Head) -> tuple[int, int] | None:
-        """The positions of the first item and the last."""
-        first = self._end(view, head, last=False)
-        last = None if first is None else self._end(view, head, last=True)
-        return None if first is None or last is None else (first, last)
+    def _ends(self, view: Reading) -> tuple[Head, int, int] | None:
+        """The head, and the positions of the first item and the last."""
+        head = self._head(view)
+        first = None if head is None else self._end(view, head, last=False)
+        last = None if head is None else self._end(view, head, last=True)
+        return None if head is None or first is None or last is None else (head, first, last)
 
     def _end(self, view: Reading, head: Head, *, last: bool) -> int | None:
-        key = next(view.scan_keys(elements.SPACE, *head.span, reverse=last), None)
+        key = view.first_key(elements.SPACE, *head.span, reverse=last)
         if key is None:
             return None
         try:
@@ -102,24 +103,28 @@ class ReadableList(Structure, Sequence["Any"]):
         except ValueError as error:
             raise self._corrupt("an item", error) from error
 
+    def _known_end(self, view: Reading, head: Head, *, last: bool) -> int:
+        """As ``_end``, of a list that has an item."""
+        end = self._end(view, head, last=last)
+        assert end is not None  # noqa: S101
+        return end
+
     def _within(self, view: Reading, wanted: slice) -> tuple[range, Iterator[tuple[bytes, bytes]]]:
         """The indices that a slice means, and all the entries from the least of them to the greatest."""
-        head = self._head(view)
-        ends = None if head is None else self._ends(view, head)
-        if head is None or ends is None:
+        ends = self._ends(view)
+        if ends is None:
             return range(*wanted.indices(0)), iter(())
-        first, last = ends
+        head, first, last = ends
         indices = range(*wanted.indices(last - first + 1))
         if not indices:
             return indices, iter(())
         low, high = sorted((first + indices[0], first + indices[-1]))
         return indices, view.scan(elements.SPACE, head.at(low), head.at(high + 1))
 
-    def _find(self, view: Reading, index: int) -> tuple[bytes, bytes] | None:
+    def _find(self, view: Reading, head: Head, index: int) -> tuple[bytes, bytes] | None:
         """Key and record of the item at an index, which counts from the end where it is negative."""
-        head = self._head(view)
-        end = None if head is None else self._end(view, head, last=index < 0)
-        if head is None or end is None or abs(index) > _FARTHEST:
+        end = self._end(view, head, last=index < 0)
+        if end is None or abs(index) > _FARTHEST:
             return None
         key = head.at(end + index + (index < 0))
         raw = view.get(elements.SPACE, key)
@@ -195,7 +200,8 @@ class List(ReadableList, Changeable):
         payload, extended = codec.encode(value)
 
         def apply(txn: Writing) -> None:
-            found = self._find(txn, number)
+            head = self._head(txn)
+            found = None if head is None else self._find(txn, head, number)
             if found is None:
                 raise IndexError("list assignment index out of range")
             key, _ = found
@@ -236,18 +242,18 @@ class List(ReadableList, Changeable):
     def _put_right(self, txn: Writing, head: Head, payloads: list[tuple[bytes, bool]]) -> None:
         last = self._end(txn, head, last=True)
         start = 0 if last is None else last + 1
-        self._put(txn, head, range(start, start + len(payloads)), payloads)
+        stop = start + len(payloads)
+        self._put(txn, head, range(start, stop), payloads)
         if self._maxlen is not None:
-            first = self._end(txn, head, last=False)
-            self._drop(txn, head, range(start if first is None else first, start + len(payloads) - self._maxlen))
+            self._drop(txn, head, range(self._known_end(txn, head, last=False), stop - self._maxlen))
 
     def _put_left(self, txn: Writing, head: Head, payloads: list[tuple[bytes, bool]]) -> None:
         first = self._end(txn, head, last=False)
-        start = 0 if first is None else first - 1
-        self._put(txn, head, range(start, start - len(payloads), -1), payloads)
+        start = -1 if first is None else first - 1
+        stop = start - len(payloads)
+        self._put(txn, head, range(start, stop, -1), payloads)
         if self._maxlen is not None:
-            last = self._end(txn, head, last=True)
-            self._drop(txn, head, range(start - len(payloads) + 1 + self._maxlen, start if last is None else last + 1))
+            self._drop(txn, head, range(stop + self._maxlen + 1, self._known_end(txn, head, last=True) + 1))
 
     def _put(self, txn: Writing, head: Head, positions: range, payloads: list[tuple[bytes, bool]]) -> None:
         records = []
@@ -262,14 +268,14 @@ class List(ReadableList, Changeable):
 
     def _take(self, *, last: bool) -> Any:
         def apply(txn: Writing) -> Any:
-            found = self._find(txn, -1 if last else 0)
-            if found is None:
+            head = self._head(txn)
+            found = None if head is None else self._find(txn, head, -1 if last else 0)
+            if head is None or found is None:
                 raise IndexError("pop from an empty list")
             key, raw = found
             value = self._value(key, raw)
             txn.delete(elements.SPACE, key)
-            head = self._head(txn)
-            if head is not None and self._end(txn, head, last=last) is None:
+            if self._end(txn, head, last=last) is None:
                 txn.delete(elements.SPACE, head.key)
             return value
 

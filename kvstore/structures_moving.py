@@ -19,10 +19,9 @@ def exported(
     in milliseconds since the epoch.
     """
     for key, raw in elements.heads(view, namespace, low, high):
-        head = opened(namespace, key, raw)
+        name, head = opened(namespace, key, raw)
         if head.expires is not None and head.expires <= now:
             continue
-        name = keys.decode(elements.member_of(key))
         yield DumpStructure(namespace, name, head.kind, head.expires)
         for entry in view.scan(elements.SPACE, *head.span):
             try:

@@ -6,7 +6,9 @@ from kvstore.frozen import Frozen
 
 
 class Problem(Frozen):
-    """One thing that is wrong. ``key`` is None where it is not a record's; the raw bytes where they are no key."""
+    """One thing that is wrong. ``key`` is None where it is not that of a record, list or set; the raw bytes
+    where they are no key.
+    """
 
     kind: str
     """``"structure"``, ``"key"``, ``"record"`` or ``"expiry"``."""
@@ -16,7 +18,7 @@ class Problem(Frozen):
 
 
 class VerifyReport(Frozen):
-    """What ``Store.verify`` has found: how many records it has read, and every problem."""
+    """What ``Store.verify`` has found: how many records it has read, elements of lists and sets among them, and every problem."""
 
     records: int
     problems: tuple[Problem, ...]

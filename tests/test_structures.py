@@ -17,6 +17,8 @@ import kvstore
 from kvstore import CorruptRecordError, StoreFullError, StructureTypeError, elements, keys
 from tests.calls import calls_made
 from tests.conftest import ROOT
+from tests.forks import WARNING, Child
+from tests.interrupts import everywhere
 from tests.other_process import with_store
 from tests.threads import switching_often
 
@@ -45,16 +47,22 @@ def store(store_path, clock):
         yield store
 
 
-@pytest.fixture(params=["", "n"])
-def space(request, store):
-    """The default space of the store, and a namespace."""
-    return store.namespace(request.param) if request.param else store
+@pytest.fixture(params=["list", "set in a namespace"])
+def kind_and_space(request, store):
+    return ("list", store) if request.param == "list" else ("set", store.namespace("n"))
 
 
-@pytest.fixture(params=["list", "set"])
-def structure(request, space):
+@pytest.fixture
+def space(kind_and_space):
+    """The default space of the store, or a namespace."""
+    return kind_and_space[1]
+
+
+@pytest.fixture
+def structure(kind_and_space):
     """One of each kind, empty."""
-    return structure_of(space, request.param)
+    kind, space = kind_and_space
+    return structure_of(space, kind)
 
 
 def structure_of(space, kind, key="k"):
@@ -125,11 +133,11 @@ def test_it_can_be_given_another_end(structure, store, clock, ttl):
     assert (list(structure), structure.ttl()) == (list(range(5)), None if ttl is None else 90.0)
 
 
-@pytest.mark.parametrize("ttl", [0, -1, float("inf"), float("nan"), "1", True])
-def test_an_end_that_makes_no_sense_is_refused(structure, ttl):
+def test_an_end_that_makes_no_sense_is_refused(structure):
     put(structure, 1)
-    with pytest.raises((ValueError, TypeError), match="ttl"):
-        structure.touch(ttl)
+    for ttl in (0, -1, float("inf"), float("nan"), "1", True):
+        with pytest.raises((ValueError, TypeError), match="ttl"):
+            structure.touch(ttl)
     assert structure.ttl() is None
 
 
@@ -229,6 +237,20 @@ def test_a_backup_and_a_compact_copy_have_them(structure, store, space, tmp_path
         there = structure_of(copy.namespace("n") if space is not store else copy, structure._kind)
         assert (list(there), there.ttl()) == (list(range(100)), 50.0)
         assert copy.verify().ok
+
+
+def test_a_store_with_as_many_namespaces_as_it_can_have_has_structures_too(store_path, clock):
+    with kvstore.open(store_path, durability="none", clock=clock) as store:
+        with store.transaction() as tx:
+            for number in range(250):
+                tx.namespace(f"n{number}")["a"] = number
+        for number in range(0, 500, 50):
+            store.namespace(f"n{number}").list("k").append(number)
+        store.namespace("n0").list("k").touch(10)
+    with kvstore.open(store_path, durability="none", clock=clock) as store:
+        assert len(store.namespaces()) == 255
+        assert list(store.namespace("n450").list("k")) == [450]
+        assert store.verify().records == 260
 
 
 # -- beside the mapping ----------------------------------------------------------------------------
@@ -433,11 +455,9 @@ def test_threads_that_append_and_take_lose_nothing_and_take_nothing_twice(store)
 
 
 def test_processes_that_append_lose_nothing(store_path, store):
-    with with_store(store_path) as one, with_store(store_path) as two:
+    with with_store(store_path, durability="none") as one, with_store(store_path, durability="none") as two:
         for name, process in (("one", one), ("two", two)):
-            process.tell(
-                f"[store.list('k').append(({name!r}, n)) for n in range(200)] and store.set_of('s').update(range(5)) or 1"
-            )
+            process.tell(f"for n in range(200): store.list('k').append(({name!r}, n)); store.set_of('s').add(n % 5)")
         for number in range(50):
             store.list("k").appendleft(("here", number))
         assert (one.answer(), two.answer()) == (None, None)
@@ -454,7 +474,7 @@ def test_processes_that_append_lose_nothing(store_path, store):
 
 WRITER = """
 import os, sys, kvstore
-store = kvstore.open(sys.argv[1])
+store = kvstore.open(sys.argv[1], durability=sys.argv[3])
 number = int(sys.argv[2])
 history, tags = store.list("k", maxlen=50), store.namespace("n").set_of("k")
 while True:
@@ -467,11 +487,12 @@ while True:
 """
 
 
-def test_a_killed_process_loses_nothing_that_was_acknowledged(store_path):
-    rng = random.Random(1)
+@pytest.mark.parametrize(("durability", "rounds"), [("full", 2), ("none", 5)])
+def test_a_killed_process_loses_nothing_that_was_acknowledged(store_path, durability, rounds):
+    rng = random.Random(durability)
     start = 0
-    for _ in range(8):
-        command = [sys.executable, "-c", WRITER, str(store_path), str(start)]
+    for _ in range(rounds):
+        command = [sys.executable, "-c", WRITER, str(store_path), str(start), durability]
         with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer:
             lines = [writer.stdout.readline() for _ in range(rng.randrange(1, 30))]
             writer.send_signal(signal.SIGKILL)
@@ -489,6 +510,52 @@ def test_a_killed_process_loses_nothing_that_was_acknowledged(store_path):
             assert store.verify().ok
             start = newest + 1
             store.namespace("n").set_of("k").add(newest)
+
+
+INTERRUPTED = {
+    "append": lambda store: store.list("k", maxlen=3).append("new"),
+    "pop": lambda store: store.list("k").pop(),
+    "add": lambda store: store.set_of("s").add("new"),
+    "the last member": lambda store: store.set_of("s").discard("a"),
+    "clear": lambda store: store.list("k").clear(),
+}
+
+
+# A generator that is interrupted where the garbage collector closes it says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("change", INTERRUPTED.values(), ids=INTERRUPTED)
+def test_a_change_interrupted_anywhere_is_done_or_not(store, change):
+    def prepare():
+        with store.transaction() as tx:
+            tx.list("k").clear()
+            tx.list("k").extend([1, 2, 3])
+            tx.set_of("s").clear()
+            tx.set_of("s").add("a")
+
+    def found():
+        return list(store.list("k")), list(store.set_of("s")), len(store.set_of("s"))
+
+    prepare()
+    before = found()
+    change(store)
+    after = found()
+    prepare()
+    places = 0
+    for place in everywhere(lambda: change(store)):
+        places += 1
+        assert found() in (before, after), place
+        prepare()
+    assert found() == after
+    assert places > 20
+    assert store.verify().ok
+
+
+@pytest.mark.filterwarnings(WARNING)
+def test_a_forked_child_uses_what_its_parent_has(store):
+    history = store.list("k")
+    history.append("parent")
+    assert Child(lambda: history.append("child") or list(history)).answer() == ["parent", "child"]
+    assert list(history) == ["parent", "child"]
 
 
 # -- damage ----------------------------------------------------------------------------------------

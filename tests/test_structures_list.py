@@ -212,10 +212,10 @@ def test_a_smaller_maxlen_takes_hold_with_the_next_item(space):
     assert list(history) == [98, 99, 100]
 
 
-@pytest.mark.parametrize(("maxlen", "error"), [(0, ValueError), (-1, ValueError), (True, TypeError), (1.0, TypeError)])
-def test_a_maxlen_that_makes_no_sense_is_refused(store, maxlen, error):
-    with pytest.raises(error, match="maxlen"):
-        store.list("k", maxlen=maxlen)
+def test_a_maxlen_that_makes_no_sense_is_refused(store):
+    for maxlen, error in ((0, ValueError), (-1, ValueError), (True, TypeError), (1.0, TypeError)):
+        with pytest.raises(error, match="maxlen"):
+            store.list("k", maxlen=maxlen)
 
 
 def test_index_looks_within_its_bounds(store):
@@ -307,17 +307,18 @@ def test_a_key_that_has_a_list_has_no_set(store):
     assert members.add(1) is True
 
 
-@pytest.mark.parametrize("key", ["a", "", b"a", 5, -1, ("a", (1, b"x")), "é" * 250, "x" * 501])
-def test_any_key_that_is_not_too_long_can_have_one(space, key):
-    space.list(key).append("item")
-    assert list(space.list(key)) == ["item"]
-    assert list(space.structures()) == [(key, "list")]
+def test_any_key_that_is_not_too_long_can_have_one(space):
+    possible = [b"a", "", "a", "x" * 501, "é" * 250, -1, 5, ("a", (1, b"x"))]
+    for key in possible:
+        space.list(key).append(key)
+    assert [list(space.list(key)) for key in possible] == [[key] for key in possible]
+    assert list(space.structures()) == [(key, "list") for key in possible]
 
 
-@pytest.mark.parametrize("key", ["x" * 502, 1.5, True, None, [1], "\ud800"])
-def test_a_key_that_can_have_none_is_refused(store, key):
-    with pytest.raises(InvalidKeyError):
-        store.list(key)
+def test_a_key_that_can_have_none_is_refused(store):
+    for key in ("x" * 502, 1.5, True, None, [1], "\ud800"):
+        with pytest.raises(InvalidKeyError):
+            store.list(key)
 
 
 def test_structures_are_listed_in_key_order_in_each_namespace(store):

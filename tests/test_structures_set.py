@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import tempfile
 import threading
@@ -155,7 +154,7 @@ class SetMachine(RuleBasedStateMachine):
 
 
 TestSetMachine = SetMachine.TestCase
-TestSetMachine.settings = settings(max_examples=settings.default.max_examples // 5, stateful_step_count=25)
+TestSetMachine.settings = settings(max_examples=settings.default.max_examples // 10, stateful_step_count=25)
 
 
 # -- one by one ------------------------------------------------------------------------------------
@@ -261,18 +260,21 @@ def test_what_python_holds_equal_is_told_apart(store):
         _ = [1] in tags
 
 
-@pytest.mark.parametrize("member", [1.5, True, None, [1], {"a": 1}, "x" * 502, "\ud800", (1, 2.0)])
-def test_what_is_no_key_is_no_member(store, member):
+def test_what_is_no_key_is_no_member(store):
     tags = store.set_of("k")
-    with pytest.raises((InvalidKeyError, TypeError)):
-        tags.add(member)
-    with pytest.raises((InvalidKeyError, TypeError)):
-        tags.update(["a", member])
-    assert list(store.structures()) == []
-    tags.add("a")
-    with pytest.raises(TypeError, match="unhashable") if type(member) in (list, dict) else contextlib.nullcontext():
+    for member in (1.5, True, None, "x" * 502, "\ud800", (1, 2.0)):
+        with pytest.raises(InvalidKeyError):
+            tags.add(member)
+        with pytest.raises(InvalidKeyError):
+            tags.update(["a", member])
         assert (member in tags, tags.discard(member)) == (False, False)
-    assert list(tags) == ["a"]
+        with pytest.raises(KeyError):
+            tags.remove(member)
+    for member in ([1], {"a": 1}):
+        for call in (tags.add, tags.discard, tags.remove, tags.__contains__):
+            with pytest.raises(TypeError):
+                call(member)
+    assert list(store.structures()) == []
 
 
 def test_the_longest_member_is_as_long_as_the_longest_key(store):

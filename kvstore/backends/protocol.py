@@ -65,6 +65,11 @@ class Reading(Protocol):
     def scan_keys(self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False) -> Iterator[bytes]:
         """As ``scan``, without touching the records."""
 
+    def first_key(self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False) -> bytes | None:
+        """The key that ``scan_keys`` would begin with, or None: what the ends of a range are found by, at less than it
+        costs to begin a scan.
+        """
+
     def count(self, space: Space) -> int:
         """How many keys the space has, without scanning it."""
 

@@ -12,7 +12,7 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bench import arrays, memoized, memory, reads, sharing, startup, writes
+from bench import arrays, memoized, memory, reads, sharing, startup, structures, writes
 from bench.rows import Measurement, NotMeasurableError, Row
 
 ROWS: tuple[Row, ...] = (
@@ -22,6 +22,7 @@ ROWS: tuple[Row, ...] = (
     *sharing.ROWS,
     *memory.ROWS,
     *memoized.ROWS,
+    *structures.ROWS,
     *startup.ROWS,
 )
 LIBRARIES = ("lmdb", "msgpack", "cachetools", "xxhash", "numpy", "joblib", "diskcache")
