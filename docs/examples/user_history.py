@@ -40,7 +40,8 @@ def comparer(store: kvstore.Store, likes: np.ndarray) -> Memoized[[int], np.ndar
     @store.memoize(ttl=WEEK)
     def similar(movie: int) -> np.ndarray:
         nearest = known[np.argsort(candidates @ unit[movie])[::-1]]
-        return nearest[nearest != movie][:10]
+        ten: np.ndarray = nearest[nearest != movie][:10]
+        return ten
 
     return similar
 
