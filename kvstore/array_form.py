@@ -182,7 +182,9 @@ def parse_header(text: bytes) -> Header:
 def leave_array(content: bytes | memoryview, start: int = 0) -> StoredArray:
     """The stand-in of the array whose stored form begins at ``start``. Raises ValueError."""
     header, begin = split(content, start)
-    return StoredArray(header.dtype, header.shape, header.order, bytes(content[begin:]))
+    data = bytes(content[begin:])
+    check_text(item_type(header.dtype), data)
+    return StoredArray(header.dtype, header.shape, header.order, data)
 
 
 def leave_scalar(content: bytes) -> StoredScalar:

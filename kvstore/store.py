@@ -195,7 +195,8 @@ class Store(CachedSpace):
 
     def export_records(self, *, prefix: Any = None, namespace: str | None = None) -> Iterator[DumpRecord]:
         """Every live record in one consistent view: the default space first, then the namespaces by name, each in key
-        order. Values of registered types come as ``codec.Opaque``, whether or not they are registered here.
+        order. Values of registered types come as ``codec.Opaque``, whether or not they are registered
+        here, and what is numpy's as the stand-ins of ``kvstore.dump``.
 
         With ``namespace`` that one alone (``""``: the default space); ``prefix`` as in ``scan``.
         """
