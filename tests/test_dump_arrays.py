@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import kvstore
@@ -172,6 +172,7 @@ def test_a_store_of_arrays_is_dumped_and_loaded_to_the_same_bytes(tmp_path):
 # -- with numpy ----------------------------------------------------------------------------------------------------
 
 
+@settings(max_examples=60)
 @given(st.data())
 def test_a_dump_says_everything_of_every_array(data):
     pytest.importorskip("numpy")
