@@ -36,6 +36,7 @@ ALIGNMENT: Final = 64
 
 _AHEAD = 1 + EXT_32_HEAD  # a record has its header byte before the payload
 _MAX_HEADER = 0xFFFF
+_MAX_ITEMS = (1 << 32) - (1 << 17)  # what is left by the longest header
 _ORDERS = {"C": "", "F": ',"order":"F"'}
 
 
@@ -83,6 +84,12 @@ def array_header(dtype: str, shape: tuple[int, ...], order: str) -> bytes:
     return f'{{"dtype":{dtype},"shape":[{lengths}]{_ORDERS[order]}}}'.encode("ascii")
 
 
+def check_size(nbytes: int) -> None:
+    """To be asked before the items are copied. Raises `Refused`."""
+    if nbytes > _MAX_ITEMS:
+        raise Refused(f"is an array of {nbytes} bytes, and a value has less than 4 GiB; store it in parts")
+
+
 def has_two_orders(shape: tuple[int, ...]) -> bool:
     """Whether C and Fortran order differ."""
     return 0 not in shape and sum(length != 1 for length in shape) > 1
@@ -110,10 +117,7 @@ def whole_start(header: bytes, nbytes: int) -> bytes:
     Its msgpack head is always that of the longest extension, so that the items' place doesn't hang on their number.
     """
     start = array_start(header, _AHEAD)
-    length = len(start) + nbytes
-    if length >= 1 << 32:
-        raise Refused(f"is an array of {nbytes} bytes, and a value has less than 4 GiB; store it in parts")
-    return b"%c%b%c%b" % (EXT_32, length.to_bytes(4, "big"), ARRAY, start)
+    return b"%c%b%c%b" % (EXT_32, (len(start) + nbytes).to_bytes(4, "big"), ARRAY, start)
 
 
 # -- taking apart --------------------------------------------------------------------------------------------------
@@ -182,7 +186,9 @@ def parse_header(text: bytes) -> Header:
 def leave_array(content: bytes | memoryview, start: int = 0) -> StoredArray:
     """The stand-in of the array whose stored form begins at ``start``. Raises ValueError."""
     header, begin = split(content, start)
-    return StoredArray(header.dtype, header.shape, header.order, bytes(content[begin:]))
+    data = bytes(content[begin:])
+    check_text(item_type(header.dtype), data)
+    return StoredArray(header.dtype, header.shape, header.order, data)
 
 
 def leave_scalar(content: bytes) -> StoredScalar:
@@ -217,6 +223,7 @@ def _header_of(value: StoredArray) -> bytes:
         if len(value.data) != parse_header(text).nbytes:
             raise ValueError("its data don't fill its shape")  # noqa: TRY301  # one more thing that may be wrong
         check_text(item_type(value.dtype), value.data)
+        check_size(len(value.data))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise Refused(f"is a StoredArray that stands for none: {error}") from None
     return text

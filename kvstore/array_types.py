@@ -38,6 +38,7 @@ ML_DTYPES: Final = {
 """The types of ml_dtypes that are stored, and the bytes of an item, low byte first."""
 
 _MAX_NESTING = 32
+_MANY_BRACKETS = 500
 _MAX_DIMENSIONS = 64
 _MAX_SIZE = (1 << 31) - 1
 _MAX_LENGTH = (1 << 63) - 1
@@ -124,6 +125,8 @@ def loads(text: str) -> Any:
     try:
         return json.loads(text)
     except RecursionError:
+        if text.count("[") + text.count("{") < _MANY_BRACKETS:
+            raise  # it is the caller who has left no room
         raise ValueError("a header is nested too deeply") from None
 
 

@@ -73,6 +73,7 @@ def write_scalar(value: Any) -> bytes:
 
 def _take_apart(array: Array) -> tuple[bytes, bytes | memoryview]:
     """The header, and the items' bytes: the array's own wherever they stand in order."""
+    array_form.check_size(array.nbytes)
     text = _text_of(array.dtype)
     order = "F" if array.flags.fnc and array_form.has_two_orders(array.shape) else "C"
     return array_form.array_header(text, array.shape, order), _items(array, text, order)
@@ -135,7 +136,7 @@ def _text_of(dtype: np.dtype[Any]) -> str:
     text = array_types.dumps(_describe(dtype))
     try:
         restored = _dtype_of(text)
-    except (ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         restored = None
     if restored is None or restored != dtype or array_types.dumps(_describe(restored)) != text:
         raise Refused(f"has the dtype {dtype!r}, which would not come back as it is")

@@ -24,6 +24,7 @@ the store.
 
 from __future__ import annotations
 
+from kvstore.array_form import StoredArray, StoredScalar
 from kvstore.dump_files import packed, reading, unpacked, writing
 from kvstore.dump_json import dump_key, dumps, escape
 from kvstore.dump_loader import Importer, LoadReport, load
@@ -43,6 +44,8 @@ __all__ = [
     "Importer",
     "LoadReport",
     "Progress",
+    "StoredArray",
+    "StoredScalar",
     "dump_key",
     "dumps",
     "escape",

@@ -17,7 +17,8 @@ class DumpRecord(Frozen):
     """A key, what is stored under it, and until when.
 
     namespace   "" for the default one
-    value       with a `codec.Opaque` for every value of a registered type
+    value       with a `codec.Opaque` for every value of a registered type, and a `StoredArray` or `StoredScalar`
+                (`kvstore.array_form`) for every array and scalar of numpy's
     expires     milliseconds since the epoch, None for never
     """
 

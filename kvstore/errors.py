@@ -6,7 +6,7 @@
     |   `-- StoreCorruptError       the file's structure is damaged or truncated
     |-- reading
     |   |-- CorruptRecordError      one record's checksum doesn't match
-    |   `-- UnknownTypeError        the value's type is not registered in this process
+    |   `-- UnknownTypeError        the value's type is not known in this process
     |-- writing
     |   |-- InvalidKeyError         also a TypeError or a ValueError
     |   |-- UnstorableValueError    also a TypeError
@@ -49,7 +49,9 @@ class CorruptRecordError(KvstoreError):
 
 
 class UnknownTypeError(KvstoreError):
-    """A value of an own type is read in a process that has not called ``kvstore.register`` for it."""
+    """A value is read whose type this process doesn't know: it has not called ``kvstore.register`` for it, or lacks numpy,
+    or ml_dtypes, for what is theirs.
+    """
 
 
 class InvalidKeyError(KvstoreError):

@@ -81,14 +81,12 @@ def write_whole(value: Any) -> bytes | None:
     One copy less than by way of msgpack, and the items at their place. Raises `Refused`.
     """
     kind = type(value)
-    if kind.__name__ == "ndarray" and kind.__module__ == "numpy":
-        payload: bytes = _arrays().write_whole(value)
-        return payload
-    if kind.__name__ == "StoredArray" and kind.__module__ == "kvstore.array_form":
-        from kvstore import array_form
-
-        return array_form.write_whole_stored_array(value)
-    return None
+    payload: bytes | None = None
+    if kind is getattr(sys.modules.get("numpy"), "ndarray", None):
+        payload = _arrays().write_whole(value)
+    elif kind is getattr(sys.modules.get("kvstore.array_form"), "StoredArray", None):
+        payload = sys.modules["kvstore.array_form"].write_whole_stored_array(value)
+    return payload
 
 
 def is_whole_array(payload: bytes | memoryview) -> bool:

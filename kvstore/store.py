@@ -215,7 +215,8 @@ class Store(CachedSpace):
     def export_records(self, *, prefix: Any = None, namespace: str | None = None) -> Iterator[Dumped]:
         """Every live record, list and set in one consistent view: the default space first, then the namespaces by name. In
         each come the structures, in key order, each followed by its elements, then the records in key order. Values of
-        registered types come as ``codec.Opaque``, whether or not they are registered here.
+        registered types come as ``codec.Opaque``, whether or not they are registered here, and what is numpy's as the
+        stand-ins of ``kvstore.dump``.
 
         With ``namespace`` that one alone (``""``: the default space); ``prefix`` as in ``scan``, of structures' keys, too.
         """

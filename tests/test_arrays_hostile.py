@@ -161,8 +161,7 @@ def refused(content, code=32, decoders=(codec.decode, codec.decode_opaque)):
 @pytest.mark.parametrize("content", ARRAYS.values(), ids=ARRAYS)
 def test_a_forged_array_is_refused(content):
     codec.encode(pytest.importorskip("numpy").zeros(1))  # what is imported by it is not the forger's doing
-    text = b"U1" in content
-    refused(content, decoders=(codec.decode,) if text else (codec.decode, codec.decode_opaque))
+    refused(content)
 
 
 @pytest.mark.parametrize("dtype", DTYPES.values(), ids=DTYPES)
@@ -203,7 +202,7 @@ def test_a_scalar_as_a_key_or_member_is_refused():
 def test_headers_that_nobody_repeats_do_not_fill_memory():
     tracemalloc.start()
     try:
-        for number in range(3_000):
+        for number in range(800):
             codec.decode_opaque(payloads(array(struct([f"name {number}"], ["|i1"], [0], 1), [0]), 32)[0], True)
         assert tracemalloc.get_traced_memory()[0] < 2_000_000
     finally:

@@ -181,7 +181,7 @@ KINDS = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_memory_full_of_arrays_really_costs_what_it_may(store_path, kind):
     policy = policies.NAMED[[*KINDS].index(kind) % len(policies.NAMED)]
-    assert 0.7 <= real_memory(store_path, policy, 4 * 2**20, KINDS[kind]) <= 1.1
+    assert 0.7 <= real_memory(store_path, policy, 2 * 2**20, KINDS[kind]) <= 1.1
 
 
 def test_a_memory_full_of_arrays_that_were_read_costs_no_more(store_path):

@@ -35,7 +35,7 @@ def machine() -> str:
     if details.exists():
         found = re.search(r"^model name\s*: (.*)$", details.read_text(encoding="utf-8"), re.MULTILINE)
         processor = found[1] if found else processor
-    libraries = ", ".join(f"{name} {found}" for name in LIBRARIES if (found := version_of(name)))
+    libraries = ", ".join(f"{name} {number}" for name in LIBRARIES if (number := version_of(name)))
     return (
         f"{processor}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; "
         f"{platform.python_implementation()} {platform.python_version()}; {libraries}"
