@@ -233,6 +233,13 @@ def test_a_result_ends_with_its_time(store_path, ran):
         assert ran == [1, 1]
 
 
+def test_a_result_that_ends_before_it_is_stored_is_returned(store_path):
+    now = itertools.count(1_000.0, 10.0)
+    with kvstore.open(store_path, durability="none", clock=lambda: next(now)) as store:
+        function = store.memoize(ttl=1, name="f")(lambda n: [n])
+        assert function(1) == function(1) == [1]
+
+
 # -- keys ----------------------------------------------------------------------------------------------------------
 
 
