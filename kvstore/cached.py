@@ -6,7 +6,7 @@ A hit opens no transaction, decodes nothing and takes no lock. Its few lines sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from kvstore import expiry, keys, record
@@ -121,11 +121,25 @@ class CachedSpace(WritableSpace):
         Each key counts as a lookup.
         """
         wanted = _distinct(keys)
-        found = self._all_from_memory(wanted)
-        if found is not None:
-            return found
+        values = self._in_memory([token for _, token in wanted])
+        if values is not None:
+            return {key: value for (key, _), value in zip(wanted, values, strict=True)}
         with self._view() as view:
             return {key: value for key, token in wanted if (value := self._read_at(view, key, token)) is not MISSING}
+
+    def _get_encoded(self, wanted: Mapping[bytes, Key]) -> dict[bytes, Any]:
+        """As ``get_many``, by the keys' encodings, which are their tokens: none of these keys is a str or an int."""
+        if len(wanted) == 1:
+            # As ``get``, since a view may have to wait for another process's writer where the space is new to this one.
+            return {
+                token: value for token, key in wanted.items() if (value := self._fetch(key, MISSING)) is not MISSING
+            }
+        with self._view() as view:
+            return {
+                token: value
+                for token, key in wanted.items()
+                if (value := self._read_at(view, key, token)) is not MISSING
+            }
 
     # -- the slow half of a read -----------------------------------------------------------------------------
 
@@ -194,24 +208,21 @@ class CachedSpace(WritableSpace):
         self._tier.expired(entry)
         return None
 
-    def _all_from_memory(self, wanted: list[tuple[Key, Token | None]]) -> dict[Key, Any] | None:
-        """The values, where memory has every one of them as of one commit."""
-        values = self._in_memory([token for _, token in wanted])
-        return None if values is None else {key: value for (key, _), value in zip(wanted, values, strict=True)}
-
     def _in_memory(self, tokens: Sequence[Token | None]) -> list[Any] | None:
         """The values in the tokens' order, where memory has every one of them as of one commit: then each is a lookup."""
         cell, unchanged = self._tier.mark
         if cell[0] != unchanged:
-            return None
+            self._tier.catch_up()
+            cell, unchanged = self._tier.mark
+            if cell[0] != unchanged:
+                return None
         front: Any = self._front  # nothing is under None
         try:
             entries = [front[token] for token in tokens]
         except KeyError:
             return None
-        hands = [entry.hand for entry in entries]
-        handed = any(hands)
-        if handed:
+        values = [entry.value for entry in entries if entry.hand is None]
+        if len(values) < len(entries):
             for entry in entries:
                 if entry.expires is not None and self._recall(entry.token) is not entry:
                     return None
@@ -220,9 +231,7 @@ class CachedSpace(WritableSpace):
         self._hits.extend(entries)
         if len(self._hits) >= BUFFER_LIMIT:
             self._tier.replay()
-        if handed:
-            return [entry.value if entry.hand is None else entry.hand(entry.value) for entry in entries]
-        return [entry.value for entry in entries]
+        return values if len(values) == len(entries) else list(map(_handed_out, entries))
 
     def _read_at(self, view: Reading, key: Key, token: Token | None) -> Any:
         """The value as of ``view``, from memory where memory stands at the same commit."""

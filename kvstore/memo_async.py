@@ -9,7 +9,7 @@ from collections.abc import Callable, Generator
 from typing import Any, Final
 
 from kvstore import keys
-from kvstore.aio_cached import CachedFace, computing
+from kvstore.aio_cached import CachedFace, FileNeededError, computing
 from kvstore.aio_posts import Posts, refuse_own_transaction
 from kvstore.aio_space import made_by
 from kvstore.aio_threads import Threads
@@ -19,7 +19,7 @@ from kvstore.keys import Key
 from kvstore.memo_batch import BatchFunction
 from kvstore.memo_call import Args, Bound, Kwargs
 from kvstore.memo_function import MemoFunction
-from kvstore.memo_once import POLL_SECONDS, Call, Computing, Keep, Look, One, Step, Wait, Work
+from kvstore.memo_once import Call, Computing, Keep, Look, One, Step, Wait, Work
 from kvstore.memo_results import MemoStats
 from kvstore.missing import MISSING
 
@@ -67,15 +67,15 @@ def _single(memo: MemoFunction, face: CachedFace) -> Any:
         if values is not None:
             counters.hit()
             return values[0]
-        key = keys.decode(encoded)
-        value = await face.get(key, MISSING)
-        if value is MISSING:
-            run = Run(memo, face, {encoded: key}, One(*memo.signature.call(bound)))
-            value = (await run.found())[encoded]
+        wanted = {encoded: keys.decode(encoded)}
+        found = await _get_encoded(face, wanted)
+        if not found:
+            run = Run(memo, face, wanted, One(*memo.signature.call(bound)))
+            found = await run.found()
             if run.computed:
-                return value
+                return found[encoded]
         counters.hit()
-        return value
+        return found[encoded]
 
     return memo.hitting(missed, is_async=True)
 
@@ -90,7 +90,7 @@ def _batched(memo: MemoFunction, face: CachedFace, batch: BatchFunction) -> Any:
         computed = 0
         if values is None:
             wanted = call.wanted()
-            found = {keys.encode(key): value for key, value in (await face.get_many(wanted.values())).items()}
+            found = await _get_encoded(face, wanted)
             missing = {encoded: key for encoded, key in wanted.items() if encoded not in found}
             if missing:
                 run = Run(memo, face, missing, call)
@@ -169,7 +169,14 @@ class Run:
             case Keep():
                 return await face._write(lambda near: near._commit(step.apply))
             case Wait():
-                return await (asyncio.sleep(POLL_SECONDS) if step.flight is None else face._landed(step.flight))
+                return await (asyncio.sleep(step.seconds) if step.flight is None else face._landed(step.flight))
+
+
+async def _get_encoded(face: CachedFace, wanted: dict[bytes, Key]) -> dict[bytes, Any]:
+    try:
+        return face._near._get_encoded(wanted)
+    except FileNeededError:
+        return await face._run(lambda: face._space._get_encoded(wanted))
 
 
 def _read_many(space: CachedSpace, wanted: Any) -> dict[Key, Any]:

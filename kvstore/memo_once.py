@@ -1,7 +1,7 @@
 """Computing missing results once, however many threads, tasks and processes ask, one by one and in batches.
 
-``computing`` says what is to be done, and leaves to its driver how: it is a generator of steps, driven by a thread here and
-by a task in `kvstore.memo_async`. It claims as many of the missing results as nobody else is computing, up to the size of a
+``Computing`` says what is to be done, and leaves to its driver how: its steps are a generator, driven by a thread here and by a
+task in `kvstore.memo_async`. It claims as many of the missing results as nobody else is computing, up to the size of a
 batch, computes and stores these, gives them free, and goes on; only when there is nothing left to claim does it wait for the
 others. So whoever waits holds nothing, and batches that overlap in whatever order can't wait for each other.
 """
@@ -24,8 +24,9 @@ from kvstore.once import Flight, lease_name
 
 R = TypeVar("R")
 
-POLL_SECONDS: Final = 0.01
-"""How long to wait before looking again for what another process computes."""
+_FIRST_PAUSE_SECONDS: Final = 0.005
+_LONGEST_PAUSE_SECONDS: Final = 0.1
+"""How long to wait before looking again for what another process computes: at first, and after a while."""
 
 LEASED_AT_ONCE: Final = 1_000
 """Results that one batch computes once among processes, too; what exceeds it, once among threads and tasks."""
@@ -51,9 +52,10 @@ class Keep(Frozen):
 
 
 class Wait(Frozen):
-    """Wait until the flight has landed; where there is none, for a little while."""
+    """Wait until the flight has landed; where there is none, for some seconds."""
 
     flight: Flight | None
+    seconds: float
 
 
 Step: TypeAlias = "Look | Call | Keep | Wait"
@@ -168,25 +170,27 @@ class Computing:
         self._work = work
         self.claims: Final = Claims(results.space, pilot)
         self.computed = 0
-        self.empty: Any = None
         self.found: dict[bytes, Any] = {}
 
     def steps(self) -> Generator[Step, Any, dict[bytes, Any]]:
         """What to do, in order, and at the end the results by their encoded keys."""
         missing, claims = self._missing, self.claims
+        pause = _FIRST_PAUSE_SECONDS
         while missing:
             try:
                 met = claims.take(missing, self._work.most)
                 if not claims.taken:
-                    yield Wait(met)
+                    yield Wait(met, pause)
+                    left = len(missing)
                     yield from self._look(missing)
+                    pause = min(2 * pause, _LONGEST_PAUSE_SECONDS) if left == len(missing) else _FIRST_PAUSE_SECONDS
                     continue
                 taken = list(claims.taken)
                 # Somebody may have stored some of them after they were missed, and before they were claimed.
                 yield from self._look(taken)
-                left = [encoded for encoded in taken if encoded in missing]
-                if left:
-                    yield from self._compute(left)
+                lacking = [encoded for encoded in taken if encoded in missing]
+                if lacking:
+                    yield from self._compute(lacking)
             finally:
                 claims.give_free()
         return self.found
@@ -210,17 +214,14 @@ class Computing:
         finally:
             seconds = time.perf_counter() - begun
             counters.add(misses=len(wanted), seconds=seconds)
-        made, self.empty = self._work.results(answer, wanted)
+        made, empty = self._work.results(answer, wanted)
         self.computed += len(wanted)
-        tried = list(
-            results.prepared(
-                self._writer, ((self._missing[encoded], value) for encoded, value in zip(wanted, made, strict=True))
-            )
-        )
+        triples = [(encoded, self._missing[encoded], value) for encoded, value in zip(wanted, made, strict=True)]
+        tried = list(results.prepared(self._writer, triples))
         records = [record for record in tried if not isinstance(record, UnstorableValueError)]
         try:
             if records:
-                yield Keep(results.keep(self._writer, records, seconds, self.empty))
+                yield Keep(results.keep(self._writer, records, seconds, empty))
         except (ReadOnlyError, StoreFullError, StoreBusyError):
             counters.add(unstored=len(records))
         for record in tried:
@@ -268,4 +269,4 @@ def _take(step: Step, space: CachedSpace, function: Callable[..., Any]) -> Any:
         case Keep():
             return space._commit(step.apply)
         case Wait():
-            return step.flight.landed.wait() if step.flight is not None else time.sleep(POLL_SECONDS)
+            return time.sleep(step.seconds) if step.flight is None else step.flight.landed.wait()

@@ -6,7 +6,7 @@ import itertools
 import os
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 from kvstore import codec, keys
@@ -16,13 +16,13 @@ from kvstore.errors import UnstorableValueError
 from kvstore.frozen import Frozen
 from kvstore.keys import Key
 from kvstore.memo_call import Name
-from kvstore.missing import MISSING
 from kvstore.writing import Prepared, WritableSpace
 
 DELETED_AT_ONCE: Final = 10_000
 """Records that one commit of ``clear`` deletes at the most, so that it holds up other writers for no longer."""
 
 _REMEMBERED_AT_MOST: Final = 1_000
+"""A batch of more results leaves the memory tier to what is hot, as with ``set_many``."""
 
 
 class MemoStats(Frozen):
@@ -134,13 +134,13 @@ class Results:
     # -- keeping results -----------------------------------------------------------------------------------------
 
     def prepared(
-        self, writer: CachedSpace, made: Iterable[tuple[Key, Any]]
+        self, writer: CachedSpace, made: Sequence[tuple[bytes, Key, Any]]
     ) -> Iterator[Prepared | UnstorableValueError]:
-        """The records of computed results; an error in the place of a result that can't be stored."""
-        pairs = list(made)
-        for key, value in pairs:
+        """The records of computed results, by encoded keys and keys; an error in the place of one that can't be stored."""
+        remember = len(made) <= _REMEMBERED_AT_MOST
+        for encoded, key, value in made:
             try:
-                yield writer._prepare(key, value, self.ttl, remember=len(pairs) <= _REMEMBERED_AT_MOST)
+                yield writer._prepare(key, value, self.ttl, remember=remember, encoded=encoded)
             except UnstorableValueError as error:
                 error.add_note(f"it is a result of the memoized function {self.name.name}")
                 yield error
@@ -162,7 +162,8 @@ class Results:
 
     def result_of(self, record: Prepared) -> Any:
         """What a hit would give for the record: the result as it is stored, and the caller's own."""
-        return self.space._value(record.encoded, record.raw, MISSING)
+        payload, extended, _ = self.space._open(record.encoded, record.raw)
+        return codec.decode(payload, extended)
 
     # -- forgetting ----------------------------------------------------------------------------------------------
 
@@ -182,12 +183,11 @@ class Results:
             while True:
                 ours = self.space.scan_keys(prefix=(self.name.name,), start=start, stop=stop, limit=DELETED_AT_ONCE)
                 found = list(ours)
-                # The totals of a version are a record without a digest.
-                results = sum(len(key) > 2 for key in found if type(key) is tuple)
                 if not found:
                     break
-                deleted += results
                 self.space.delete_many(found)
+                # The totals of a version are a record without a digest.
+                deleted += sum(len(key) > 2 for key in found if type(key) is tuple)
         return deleted
 
 

@@ -37,17 +37,17 @@ def _single(memo: MemoFunction) -> Any:
         if values is not None:
             counters.hit()
             return values[0]
-        key = keys.decode(encoded)
-        value = space.get(key, MISSING)
-        if value is MISSING:
+        wanted = {encoded: keys.decode(encoded)}
+        found = space._get_encoded(wanted)
+        if not found:
             space._engine.committer.refuse_own_turn()
             work = One(*memo.signature.call(bound))
-            computing = Computing(memo.results, space, {encoded: key}, work, ThreadPilot())
-            value = run(computing.steps(), space, memo.function)[encoded]
+            computing = Computing(memo.results, space, wanted, work, ThreadPilot())
+            found = run(computing.steps(), space, memo.function)
             if computing.computed:
-                return value
+                return found[encoded]
         counters.hit()
-        return value
+        return found[encoded]
 
     return memo.hitting(missed, is_async=False)
 
@@ -62,7 +62,7 @@ def _batched(memo: MemoFunction, batch: BatchFunction) -> Any:
         computed = 0
         if values is None:
             wanted = call.wanted()
-            found = {keys.encode(key): value for key, value in space.get_many(wanted.values()).items()}
+            found = space._get_encoded(wanted)
             missing = {encoded: key for encoded, key in wanted.items() if encoded not in found}
             if missing:
                 space._engine.committer.refuse_own_turn()

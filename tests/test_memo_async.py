@@ -110,6 +110,21 @@ def test_a_function_that_is_no_coroutine_function_is_called_in_a_thread(aio, run
     assert ran[0] is not threading.current_thread()
 
 
+def test_a_namespace_keeps_results_of_its_own(aio, run):
+    images = aio.namespace("images")
+
+    @images.memoize(version=1)
+    async def function(n):
+        return [n]
+
+    async def main():
+        assert await function(1) == await function(1) == [1]
+        assert await images.get(function.key(1)) == [1]
+        assert await aio.namespaces() == ["images"]
+
+    run(main())
+
+
 def test_tasks_and_threads_share_results_and_computations(aio, other, run, ran):
     inside, go_on = threading.Event(), threading.Event()
 

@@ -10,6 +10,7 @@ import threading
 import pytest
 
 import kvstore
+from kvstore.engine import ClosedEngine
 from kvstore.memo_call import Known
 from tests import forks
 from tests.threads import PATIENCE_SECONDS, at_once, switching_often
@@ -21,6 +22,8 @@ MEMO = "memo"
 def store(store_path):
     with kvstore.open(store_path, durability="none") as store:
         yield store
+        if not isinstance(store._engine, ClosedEngine):
+            assert not store._engine.flights._flights  # whatever a test did, nothing is left claimed
 
 
 @pytest.fixture
@@ -231,6 +234,13 @@ def test_a_result_ends_with_its_time(store_path, ran):
         now += 1
         function(1), function(1)
         assert ran == [1, 1]
+
+
+def test_a_result_that_ends_before_it_is_stored_is_returned(store_path):
+    now = itertools.count(1_000.0, 10.0)
+    with kvstore.open(store_path, durability="none", clock=lambda: next(now)) as store:
+        function = store.memoize(ttl=1, name="f")(lambda n: [n])
+        assert function(1) == function(1) == [1]
 
 
 # -- keys ----------------------------------------------------------------------------------------------------------
@@ -693,6 +703,20 @@ def test_who_waits_for_one_that_fails_takes_a_turn(store, ran):
     assert ran == [1, 1]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit, StopIteration])
+def test_an_interrupt_leaves_nothing_claimed(store, again, ran, error):
+    def function(n):
+        ran.append(n)
+        if len(ran) == 1:
+            raise error
+        return n
+
+    # A generator between the function and its caller turns this one into a RuntimeError, as Python's own do.
+    with pytest.raises(RuntimeError if error is StopIteration else error):
+        store.memoize(function)(1)
+    assert at_once(functools.partial(again().memoize(function), 1)) == [1]
+
+
 def test_counters_are_exact_under_threads(store):
     @store.memoize
     def function(n):
@@ -750,6 +774,21 @@ def test_a_hit_counts_as_one_lookup_of_the_store(store):
         function(1), function("a"), function(n=1)
     counted = store.stats() - before
     assert (counted.hits, counted.misses) == (30, 0)
+
+
+def test_a_hit_stays_one_in_memory_when_others_write_something_else(store, again):
+    one = store.memoize(name="one")(lambda n: n)
+    all_of_them = store.memoize(name="all", batch=True)(lambda items: items)
+    one(1), all_of_them([1, 2])
+    other = again()
+    before = store.stats()
+    for n in range(3):
+        other["other"] = n
+        one(1)
+        other["other"] = -n
+        all_of_them([1, 2])
+    counted = store.stats() - before
+    assert (counted.hits, counted.misses) == (9, 0)
 
 
 # -- known keys ----------------------------------------------------------------------------------------------------
