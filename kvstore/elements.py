@@ -91,7 +91,8 @@ def checked(what: str, key: Key) -> bytes:
 
 def span_of(prefix: bytes) -> tuple[bytes, bytes]:
     """The range of the keys that begin with nine such bytes."""
-    return prefix, (int.from_bytes(prefix, "big") + 1).to_bytes(_PREFIX_BYTES, "big")
+    # What follows is eight bytes, or begins with the tag of a key.
+    return prefix, prefix + b"\xff" * 9
 
 
 def position_of(key: bytes) -> int:
