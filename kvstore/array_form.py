@@ -90,9 +90,9 @@ def check_size(nbytes: int) -> None:
         raise Refused(f"is an array of {nbytes} bytes, and a value has less than 4 GiB; store it in parts")
 
 
-def has_two_orders(shape: tuple[int, ...]) -> bool:
+def has_two_orders(shape: tuple[int, ...], nbytes: int) -> bool:
     """Whether C and Fortran order differ."""
-    return 0 not in shape and sum(length != 1 for length in shape) > 1
+    return nbytes > 0 and sum(length != 1 for length in shape) > 1
 
 
 def scalar_start(header: bytes) -> bytes:
@@ -174,10 +174,11 @@ def parse_header(text: bytes) -> Header:
         raise ValueError("an array's header is malformed")
     dtype, shape = dumps(fields.get("dtype")), shape_of(fields.get("shape"))
     order = "F" if "order" in fields else "C"
-    if array_header(dtype, shape, order) != text or (order == "F" and not has_two_orders(shape)):
-        raise ValueError("an array's header is not in the form that it is written in")
     kind = item_type(dtype)
-    return Header(dtype, shape, order, product(shape) * kind.itemsize, has_text(kind))
+    nbytes = product(shape) * kind.itemsize
+    if array_header(dtype, shape, order) != text or (order == "F" and not has_two_orders(shape, nbytes)):
+        raise ValueError("an array's header is not in the form that it is written in")
+    return Header(dtype, shape, order, nbytes, has_text(kind))
 
 
 # -- stand-ins -----------------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def _take_apart(array: Array) -> tuple[bytes, bytes | memoryview]:
     """The header, and the items' bytes: the array's own wherever they stand in order."""
     array_form.check_size(array.nbytes)
     text = _text_of(array.dtype)
-    order = "F" if array.flags.fnc and array_form.has_two_orders(array.shape) else "C"
+    order = "F" if array.flags.fnc and array_form.has_two_orders(array.shape, array.nbytes) else "C"
     return array_form.array_header(text, array.shape, order), _items(array, text, order)
 
 

@@ -48,8 +48,8 @@ def identity(value):
     """What makes an array or scalar this one: ``==`` knows neither NaN nor bytes, nor which 64-bit type it is."""
     kind, dtype = type(value), value.dtype
     if kind is np.ndarray:
-        strides = value.flags.f_contiguous and not value.flags.c_contiguous
-        return kind, layout(dtype), value.shape, strides, meaning(value)
+        is_fortran = value.flags.f_contiguous and not value.flags.c_contiguous and value.nbytes > 0
+        return kind, layout(dtype), value.shape, is_fortran, meaning(value)
     if kind in (np.str_, np.bytes_):
         return kind, value[:]
     return kind, layout(dtype), meaning(np.asarray(value))

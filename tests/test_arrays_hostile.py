@@ -72,6 +72,7 @@ ARRAYS = {
     "too many dimensions": array("|i1", [1] * 65, b"\1"),
     "Fortran order of a row": array("|i1", [3], b"abc", "F"),
     "Fortran order of nothing": array("|i1", [0, 3], b"", "F"),
+    "Fortran order of items of nothing": array("|V0", [2, 2], b"", "F"),
     "an order that is none": array("|i1", [1, 2], b"ab", "X"),
     "C order spelt out": array("|i1", [2, 2], b"abcd", "C"),
     "no character": array("<U1", [1], b"\xff\xff\xff\xff"),
