@@ -7,10 +7,11 @@ BIN := $(VENV)/bin
 # One virtual environment and one machine under every target: side by side they would trip over each other.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo test torture check bench format clean
+.PHONY: help demo examples test torture check bench format clean
 
 help:
 	@echo 'make demo    cache the answers of a real neural network, restart, and see the hit rate'
+	@echo 'make examples every program in docs/examples/, on real data and with real models (takes 600 MB of packages)'
 	@echo 'make test    every promise, tested within minutes (ARGS="tests/test_fork.py -k child" for some of it)'
 	@echo 'make torture the tests that go on for long: more seeds, more sizes, every line'
 	@echo 'make check   lint, format, types, the order of the layers, the built wheel'
@@ -20,6 +21,9 @@ help:
 
 demo: $(VENV)/.demo
 	$(BIN)/python docs/examples/classify_stdlib.py $(ARGS)
+
+examples: $(VENV)/.examples
+	@for example in docs/examples/*.py; do echo "== $$example"; $(BIN)/python $$example || exit 1; done
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist worksteal $(ARGS)
@@ -34,7 +38,7 @@ check: $(VENV)/.dev
 	$(BIN)/python -m pytest -q tests/test_layers.py
 	$(BIN)/python tools/check_wheel.py
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.bench
 	$(BIN)/python -m bench $(ARGS)
 
 format: $(VENV)/.dev
@@ -56,6 +60,14 @@ $(VENV)/.dev: $(VENV)/.python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
+$(VENV)/.bench: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
 $(VENV)/.demo: $(VENV)/.python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[demo]'
+	@touch $@
+
+$(VENV)/.examples: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[examples]'
 	@touch $@

@@ -21,12 +21,13 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, NoReturn, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, Self, TypeVar
 
 from kvstore import store as sync
 from kvstore.aio_cached import CachedFace
 from kvstore.aio_posts import Posts, refuse_own_transaction
-from kvstore.aio_space import Scan
+from kvstore.aio_scan import Scan
+from kvstore.aio_structures import List, ReadableList, ReadableSet, Set
 from kvstore.aio_threads import Threads
 from kvstore.aio_transaction import Snapshot, SnapshotSpace, Transaction, TransactionSpace
 from kvstore.engine import ClosedEngine
@@ -34,10 +35,17 @@ from kvstore.errors import StoreBusyError
 from kvstore.stats import Counts, Stats
 from kvstore.verify import VerifyReport
 
+if TYPE_CHECKING:
+    from kvstore.memoize import AsyncMemoize
+
 __all__ = [
+    "List",
     "Namespace",
     "Opening",
+    "ReadableList",
+    "ReadableSet",
     "Scan",
+    "Set",
     "Snapshot",
     "SnapshotSpace",
     "Store",
@@ -93,6 +101,13 @@ class Namespace(CachedFace):
         """The name it has in the store."""
         return self._space.name
 
+    @property
+    def memoize(self) -> AsyncMemoize:
+        """A decorator for functions whose results are to be kept in this namespace. See ``AsyncMemoize``."""
+        from kvstore.memoize import AsyncMemoize
+
+        return AsyncMemoize(self)
+
     async def stats(self) -> Counts:
         """This namespace's counters alone."""
         return self._space.stats()
@@ -126,13 +141,18 @@ class Store(CachedFace):
         return found
 
     async def namespaces(self) -> list[str]:
-        """The names of the namespaces that have a record, in order."""
+        """The names of the namespaces that have a record, or a list or a set, in order."""
         return await self._run(self._space.namespaces)
 
     async def drop_namespace(self, name: str) -> bool:
         """Remove a namespace with all its records; whether it had any."""
         refuse_own_transaction(self._engine.committer)
         return await self._run(lambda: self._space.drop_namespace(name))
+
+    @property
+    def memoize(self) -> AsyncMemoize:
+        """A decorator for functions whose results are to be kept, in the namespace ``memo``. See ``AsyncMemoize``."""
+        return self.namespace(sync.MEMO).memoize
 
     # -- transactions and snapshots ------------------------------------------------------------------------------
 
@@ -181,8 +201,8 @@ class Store(CachedFace):
         await self._run(self._space.compact)
 
     async def verify(self, *, progress: Callable[[int], object] = lambda records: None) -> VerifyReport:
-        """Check the file's structure, every record's checksum and value, and the expiry index. ``progress`` is called in
-        another thread.
+        """Check the file's structure, every record's checksum and value, lists and sets, and the expiry index. ``progress``
+        is called in another thread.
         """
         refuse_own_transaction(self._engine.committer)
         return await self._run(lambda: self._space.verify(progress=progress))

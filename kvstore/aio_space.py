@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import itertools
-import threading
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, overload
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
+from kvstore.aio_scan import Scan
+from kvstore.aio_structures import List, ReadableList, ReadableSet, Set
 from kvstore.aio_threads import Threads
 from kvstore.keys import Key
 from kvstore.missing import MISSING
@@ -22,59 +21,6 @@ from kvstore.writing import Items, WritableSpace
 
 R = TypeVar("R")
 T = TypeVar("T")
-Item_co = TypeVar("Item_co", covariant=True)
-
-Run: TypeAlias = Callable[[Callable[[], Any]], Coroutine[Any, Any, Any]]
-"""How a function is called where it may wait."""
-
-_FIRST_STEP: Final = 16
-_LONGEST_STEP: Final = 256
-
-
-class Scan(AsyncIterator[Item_co]):
-    """An iteration over one consistent view of the file, which ends with it: at its last item, by ``aclose``, or when
-    nobody has it any more.
-    """
-
-    def __init__(self, items: Iterator[Item_co], run: Run) -> None:
-        self._items = items
-        self._run = run
-        self._fetching = threading.Lock()
-        self._step = _FIRST_STEP
-        self._fetched: deque[Item_co] = deque()
-        self._last: Exception | None = None
-
-    async def __anext__(self) -> Item_co:
-        while not self._fetched:
-            if self._last is not None:
-                error, self._last = self._last, StopAsyncIteration()
-                raise error
-            await self._run(self._fetch)
-        return self._fetched.popleft()
-
-    def _fetch(self) -> None:
-        """Take the next few, and note what comes after them, where it is an error or the end."""
-        # Where a step was cancelled, its thread may still be at it when the next one begins.
-        with self._fetching:
-            if self._fetched or self._last is not None:
-                return
-            items: list[Item_co] = []
-            last: Exception | None = None
-            try:
-                items.extend(itertools.islice(self._items, self._step))
-                if len(items) < self._step:
-                    last = StopAsyncIteration()
-            except Exception as error:  # raised in its turn, after the items before it
-                last = error
-            self._step = min(2 * self._step, _LONGEST_STEP)
-            self._last = last
-            self._fetched.extend(items)
-
-    async def aclose(self) -> None:
-        """End the iteration."""
-        self._items = iter(())
-        self._fetched.clear()
-        self._last = StopAsyncIteration()
 
 
 class Readable:
@@ -151,6 +97,18 @@ class Readable:
     def __aiter__(self) -> Scan[Key]:
         return self.scan_keys()
 
+    def list(self, key: Key) -> ReadableList:
+        """The list of that key, as it is here."""
+        return ReadableList(self, self._space.list(key))
+
+    def set_of(self, key: Key) -> ReadableSet:
+        """The set of that key, as it is here."""
+        return ReadableSet(self, self._space.set_of(key))
+
+    def structures(self) -> Scan[tuple[Key, str]]:
+        """``async for key, kind in ...``: the keys that have a list or a set, in key order, over one consistent view."""
+        return Scan(self._space.structures(), self._run)
+
 
 class Writable(Readable):
     """The writing half. A write is durable, or will be with its transaction, when its coroutine returns."""
@@ -225,7 +183,7 @@ class Writable(Readable):
         return await self._make(key, factory, ttl) if value is MISSING else value
 
     async def _make(self, key: Key, factory: Callable[[], Any | Awaitable[Any]], ttl: float | None) -> Any:
-        made = factory() if inspect.iscoroutinefunction(factory) else await asyncio.to_thread(_made_by, factory)
+        made = factory() if inspect.iscoroutinefunction(factory) else await asyncio.to_thread(made_by, factory)
         if inspect.isawaitable(made):
             made = await made
         await self.set(key, made, ttl=ttl)
@@ -243,12 +201,21 @@ class Writable(Readable):
         """Remove every key, in one transaction."""
         return await self._write(lambda space: space.clear())
 
+    def list(self, key: Key, *, maxlen: int | None = None) -> List:
+        """The list of that key: a durable deque, whose every operation costs O(log n)."""
+        return List(self, self._space.list(key, maxlen=maxlen))
+
+    def set_of(self, key: Key) -> Set:
+        """The set of that key: durable, in key order, its every operation O(log n)."""
+        return Set(self, self._space.set_of(key))
+
     async def expire(self) -> int:
         """Purge the records, in all namespaces, whose time is over; how many there were."""
         return await self._run(self._space.expire)
 
 
-def _made_by(factory: Callable[[], Any]) -> Any:
+def made_by(factory: Callable[[], Any]) -> Any:
+    """What the factory gives, in whatever thread; a ``RuntimeError`` where it raises StopIteration."""
     try:
         return factory()
     except StopIteration as error:

@@ -103,7 +103,7 @@ class Snapshot(SnapshotSpace):
         return SnapshotSpace(self._space.namespace(name), self._threads)
 
     async def namespaces(self) -> list[str]:
-        """The names of the namespaces that have a record, in order."""
+        """The names of the namespaces that have a record, or a list or a set, in order."""
         return await self._run(self._space.namespaces)
 
     async def close(self) -> None:

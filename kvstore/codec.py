@@ -14,7 +14,7 @@ from msgpack import ExtType, Packer, Unpacker, packb, unpackb
 from msgpack.exceptions import UnpackException
 
 from kvstore.errors import UnstorableValueError
-from kvstore.plain import IMMUTABLE, MAX_DEPTH, PLAIN, is_plain
+from kvstore.plain import IMMUTABLE, MAX_DEPTH, PLAIN, VIEWS, is_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,15 +22,16 @@ if TYPE_CHECKING:
     from typing import Any, Final, NoReturn, TypeVar
 
     from kvstore.codec_extended import Extended
-    from kvstore.registry import Opaque
+    from kvstore.registry import Opaque, Registration
 
     T = TypeVar("T")
 
-__all__ = ["IMMUTABLE", "MAX_DEPTH", "Opaque", "decode", "decode_opaque", "encode", "register"]
+__all__ = ["IMMUTABLE", "MAX_DEPTH", "VIEWS", "Opaque", "decode", "decode_opaque", "encode", "register"]
 
 _KEPT_BUFFER = 256 * 1024
 _CHECKED_FROM = 16 * 1024
-_TEXT_HEADS = b"\xc5\xc6\xda\xdb"
+_WHOLE_HEADS = b"\xc5\xc6\xc8\xc9\xda\xdb"
+"""What opens a str, bytes or extension: a payload that has no array in it."""
 
 
 _has_lock: Callable[[], bool] = getattr(sys, "_is_gil_enabled", lambda: True)
@@ -96,6 +97,11 @@ def register(type: type[T], name: str, encode: Callable[[T], object], decode: Ca
     _extended().registry.add(type, name, encode, decode)
 
 
+def registration_of(kind: type) -> Registration | None:
+    """How values of exactly this type are stored, where `register` was told."""
+    return None if _extended_half is None else _extended_half.registry.by_type.get(kind)
+
+
 def encode(value: Any) -> tuple[bytes, bool]:
     """Payload of a value, and whether it is extended.
 
@@ -108,7 +114,7 @@ def encode(value: Any) -> tuple[bytes, bool]:
         if type(value) in PLAIN or ((type(value) is list or type(value) is dict) and is_plain(value)):
             payload, extended = _pack(value), False
         else:
-            payload, extended = _pack(_extended().lower(value)), True
+            payload, extended = _extended().encode(value), True
     except (OverflowError, ValueError, RecursionError):
         payload, extended = _encode_carefully(value), True
     if len(payload) > _KEPT_BUFFER:
@@ -120,7 +126,7 @@ def _encode_carefully(value: object) -> bytes:
     """The payload of what has an int of over 64 bits, or the refusal of what can't be packed."""
     _renew_packer()
     try:
-        return _pack(_extended().lower(value, careful=True))
+        return _extended().encode(value, careful=True)
     except RecursionError:
         raise UnstorableValueError("value is nested too deeply for what is left of the call stack") from None
     except ValueError as error:
@@ -151,7 +157,8 @@ lack a message.
 
 
 def decode_opaque(payload: bytes | memoryview, extended: bool) -> object:
-    """As `decode`, with an `Opaque` in place of each value of a registered type, known here or not.
+    """As `decode`, with an `Opaque` in place of each value of a registered type, known here or not, and a `StoredArray`
+    or `StoredScalar` (`kvstore.array_form`) for what is numpy's, installed here or not.
 
     `encode` makes the same payload of it again.
     """
@@ -172,7 +179,7 @@ def _check_lengths(payload: bytes | memoryview) -> None:
 
     In a short payload even the deepest nest of such arrays takes little memory.
     """
-    if payload[0] in _TEXT_HEADS:
+    if payload[0] in _WHOLE_HEADS:
         return
     unpacker = Unpacker(max_buffer_size=len(payload))
     unpacker.feed(payload)

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from kvstore.composites import Marker
-from kvstore.extensions import READERS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import Any
 
 
 class Reader:
     """The hooks of one decoding. They raise ValueError, ArithmeticError, TypeError or struct.error."""
 
-    __slots__ = ("_markers", "_unopened")
+    __slots__ = ("_markers", "_readers", "_unopened")
 
-    def __init__(self, markers: dict[int, Marker]) -> None:
+    def __init__(self, markers: dict[int, Marker], readers: dict[int, Callable[[bytes], object]]) -> None:
         self._markers = markers
+        self._readers = readers
         self._unopened = 0
         """Markers that have been read and have not yet opened a container."""
 
@@ -24,7 +25,7 @@ class Reader:
         """The scalar, or the marker, that an extension stands for."""
         marker = self._markers.get(code)
         if marker is None:
-            reader = READERS.get(code)
+            reader = self._readers.get(code)
             if reader is None:
                 raise ValueError(f"unknown extension {code}: damaged, or of a newer version")
             return reader(data)

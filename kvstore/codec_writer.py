@@ -7,6 +7,8 @@ from types import NoneType
 from kvstore.composites import DICT, FROZENSET, OPENERS, OWN_TYPE, SET, meet
 from kvstore.errors import UnstorableValueError
 from kvstore.extensions import BIG_INT, WRITERS, write_big_int
+from kvstore.extensions_numpy import have_scalar, is_numpy
+from kvstore.extensions_numpy import way_out as numpy_way_out
 from kvstore.plain import MAX_DEPTH, NATIVE_KEYS, PLAIN
 from kvstore.refusal import Refused, full_name, path_to
 
@@ -112,10 +114,10 @@ class Writer:
             return code, opener(value)
         registration = self._registry.by_type.get(kind)
         if registration is None:
-            raise Refused(
-                f"is of the type {full_name(kind)}, which would not come back as it is; "
-                "convert it to a built-in type, or register its type with kvstore.register"
-            )
+            way_out = "convert it to a built-in type, or register its type with kvstore.register"
+            if is_numpy(kind):
+                way_out = numpy_way_out(kind)
+            raise Refused(f"is of the type {full_name(kind)}, which would not come back as it is; {way_out}")
         try:
             return OWN_TYPE, (registration.name, registration.encode(value))
         except Exception as error:
@@ -124,11 +126,16 @@ class Writer:
     def _settle(self, code: int, items: Sequence[object], lowered: list[Any]) -> None:
         """Put a set's members in order; refuse members or keys that are one when read as `Opaque`."""
         step = 2 if code == DICT else 1
+        what = "keys" if code == DICT else "members"
+        if have_scalar(items[::step]):
+            raise Refused(
+                f"has {what} that are numpy scalars, or have them in them; {what} are Python's own types: "
+                "use int(x), float(x), str(x) or x.item()"
+            )
         keys = zip(items[::step], lowered[1::step], strict=True)
         # Two NaNs stay two, read in whatever way.
         doubtful = [self._pack(key) for item, key in keys if type(item) not in PLAIN and type(item) not in WRITERS]
         if len(set(doubtful)) != len(doubtful):
-            what = "keys" if code == DICT else "members"
             raise Refused(f"has {what} that differ in memory and not as they are stored")
         if code != DICT:
             lowered[1:] = sorted(lowered[1:], key=self._pack)

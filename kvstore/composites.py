@@ -18,6 +18,7 @@ from itertools import chain
 
 from kvstore import extensions
 from kvstore.extensions import is_named
+from kvstore.extensions_numpy import SCALARS
 from kvstore.plain import IMMUTABLE
 from kvstore.refusal import Refused
 from kvstore.registry import Opaque, Registry
@@ -53,8 +54,8 @@ def _build_tuple(items: list[Any]) -> tuple[object, ...]:
 def _build_set(items: list[Any]) -> set[object]:
     del items[0]
     members = set(items)
-    if len(members) != len(items):
-        raise ValueError("a set has a member twice")
+    if len(members) != len(items) or not SCALARS.isdisjoint(map(type, members)):
+        raise ValueError("a set has a member twice, or one that none has")
     return members
 
 
@@ -66,8 +67,8 @@ def _build_dict(items: list[Any]) -> dict[object, object]:
     if len(items) % 2 == 0:
         raise ValueError("a dict lacks a key's value")
     pairs = dict(zip(items[1::2], items[2::2], strict=True))
-    if len(pairs) != len(items) >> 1:
-        raise ValueError("a dict has a key twice")
+    if len(pairs) != len(items) >> 1 or not SCALARS.isdisjoint(map(type, pairs)):
+        raise ValueError("a dict has a key twice, or one that none has")
     return pairs
 
 

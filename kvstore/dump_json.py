@@ -20,11 +20,14 @@ whose keys are all str and don't begin with ``$``. Everything else is an object 
     {"$timedelta": [1, 2, 3]}        days, seconds, microseconds
     {"$uuid": "12345678-1234-5678-1234-567812345678"}
     {"$type": "point", "value": 1}   a registered type: the name it is registered under, and its stored form
+    {"$ndarray": "<f4", "shape": [2, 2], "items": [[1.0, 2.0], [3.0, 4.0]]}
+    {"$ndarray": "<f4", "shape": [512], "base64": "AAAA…"}
+    {"$scalar": "<f4", "item": 1.0}
 
 ``$datetime`` and ``$time`` may have a "zone" (the key of a ZoneInfo; then without an offset) or a "name"
 (where a timezone was given one), and "fold": 1. ``$uuid`` may have "is_safe": "safe" or "unsafe".
-``$ndarray`` and ``$scalar`` are reserved for numpy. A key is written as a value is, except that a tuple is a
-plain array: no key has a list in it.
+``$ndarray`` may have "order": "F"; `kvstore.array_types` tells of dtypes, `kvstore.dump_arrays` of items. A key is
+written as a value is, except that a tuple is a plain array: no key has a list in it.
 
 Equal values of equal types give equal text, under any hash seed and any Python version.
 """
@@ -44,7 +47,11 @@ from collections.abc import Callable, Iterable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
+from kvstore import codec
+from kvstore.array_form import StoredArray, StoredScalar
+from kvstore.dump_arrays import array_fields, scalar_fields
 from kvstore.errors import UnstorableValueError
+from kvstore.extensions_numpy import is_numpy
 from kvstore.registry import Opaque
 
 if TYPE_CHECKING:
@@ -150,9 +157,16 @@ def _json(value: object, containers: _Writers | None = None) -> str:
         elif isinstance(item, _EndOfSet):
             pieces = item.set.outer
             pieces.append(f'{{"{item.set.tag}":[{",".join(sorted(item.set.members))}]}}')
+        elif (stand_in := _stand_in(item)) is not None:
+            todo.append(stand_in)
         else:
             raise UnstorableValueError(f"a value of type {kind.__qualname__} has no form in a dump")
     return "".join(pieces)
+
+
+def _stand_in(value: object) -> object | None:
+    """For an array or scalar of numpy's, which only who has numpy gives. Raises UnstorableValueError."""
+    return codec.decode_opaque(*codec.encode(value)) if is_numpy(type(value)) else None
 
 
 def scalar(value: object) -> str:
@@ -221,6 +235,8 @@ _SCALARS: Final[dict[type, Callable[[Any], str]]] = {
     dt.date: lambda value: f'{{"$date":"{value.isoformat()}"}}',
     dt.timedelta: lambda value: f'{{"$timedelta":[{value.days},{value.seconds},{value.microseconds}]}}',
     uuid.UUID: _uuid,
+    StoredArray: lambda value: tagged(array_fields(value)),
+    StoredScalar: lambda value: tagged(scalar_fields(value)),
 }
 
 

@@ -7,19 +7,26 @@ import io
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol
 
-from kvstore import keys
+from kvstore import elements, keys
 from kvstore.dump_files import BROKEN_STREAM
 from kvstore.dump_json import dump_key, dumps
 from kvstore.dump_parse import as_key, loads
-from kvstore.dump_record import DumpRecord
-from kvstore.dump_writer import FORMAT, MAX_LINE_BYTES, VERSION, Progress, silent
+from kvstore.dump_record import DumpItem, DumpMember, DumpRecord, DumpStructure
+from kvstore.dump_writer import FORMAT, MAX_LINE_BYTES, STRUCTURES_SINCE, VERSION, Progress, silent
 from kvstore.errors import DumpFormatError, InvalidKeyError, UnstorableValueError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from kvstore.dump_record import Dumped
+    from kvstore.elements import Kind
+
 _HEADER: Final = {"format", "version", "namespaces"}
 _RECORD: Final = {"ns", "key", "value", "expires"}
+_KINDS: Final[tuple[Kind, ...]] = (elements.LIST, elements.SET)
+_STRUCTURES: Final[dict[Kind, set[str]]] = {kind: {"ns", kind, "expires"} for kind in _KINDS}
+_ITEM: Final = {"item"}
+_MEMBER: Final = {"member"}
 _TRAILER: Final = {"count", "sha256"}
 _PIECE: Final = 2**20
 _COMPRESSED: Final = (b"\x1f\x8b", b"\xfd7zXZ")
@@ -28,8 +35,8 @@ _COMPRESSED: Final = (b"\x1f\x8b", b"\xfd7zXZ")
 class Importer(Protocol):
     """What a dump can be loaded into, such as a Store."""
 
-    def import_records(self, records: Iterable[DumpRecord], *, merge: bool) -> int:
-        """Number of records taken over: all of them, or none if anything raises.
+    def import_records(self, records: Iterable[Dumped], *, merge: bool) -> int:
+        """Number of records, structures and elements taken over: all of them, or none if anything raises.
 
         Without `merge`, only into a store that has none. The records are taken one by one, to their end.
         """
@@ -37,7 +44,9 @@ class Importer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class LoadReport:
-    """What was read: records, bytes after any unpacking, and the digest that the trailer has."""
+    """What was read: records, among them each list and set and each of their elements, bytes after any unpacking, and the
+    digest that the trailer has.
+    """
 
     records: int
     bytes: int
@@ -54,21 +63,22 @@ def load(
 ) -> LoadReport:
     """All records of a dump put into a store, in one transaction; if anything is wrong, none.
 
-    The store must be empty, unless `merge`: then a record of the dump replaces the one that has its key.
+    The store must be empty, unless `merge`: then a record of the dump replaces the one that has its key, and a list or set
+    of the dump the whole of what list or set has its key.
     Raises DumpFormatError for what is no dump, or one that is cut off, altered or damaged, or has a line of
     more than `max_line` bytes.
     """
     lines = _Lines(source, max_line)
-    names = _read_header(lines)
+    version, names = _read_header(lines)
     try:
-        count = store.import_records(_read_records(lines, names, progress), merge=merge)
+        count = store.import_records(_read_records(lines, _Order(version, names), progress), merge=merge)
     except (InvalidKeyError, UnstorableValueError) as error:
         raise lines.error(f"the store can't hold this: {error}") from error
     return LoadReport(count, lines.bytes, lines.digest())
 
 
-def _read_header(lines: _Lines) -> list[str]:
-    """The namespaces, in order."""
+def _read_header(lines: _Lines) -> tuple[int, list[str]]:
+    """The version, and the namespaces in order."""
     line = lines.next()
     if line is None:
         raise DumpFormatError("it is empty, and so no dump", line=1)
@@ -89,28 +99,23 @@ def _read_header(lines: _Lines) -> list[str]:
     if names != sorted(set(names)):
         raise lines.error("the namespaces are not in order")
     lines.accept(line)
-    return names
+    return version, names
 
 
-def _read_records(lines: _Lines, names: list[str], progress: Progress) -> Iterator[DumpRecord]:
+def _read_records(lines: _Lines, order: _Order, progress: Progress) -> Iterator[Dumped]:
     """The records. Ends only where a right trailer has been read, and nothing follows it."""
-    places = {name: place for place, name in enumerate(names)}
-    previous = (-1, b"")
     count = 0
     while (line := lines.next()) is not None:
         try:
             fields = _fields(line)
             if fields.keys() == _TRAILER:
+                order.end()
                 _check_trailer(fields, count, lines.digest())
                 break
             record = _record(fields)
-            position = _position(record, places)
+            order.check(record)
         except (InvalidKeyError, ValueError) as error:
             raise lines.error(str(error)) from None
-        if position <= previous:
-            what = "occurs twice" if position == previous else "is out of order"
-            raise lines.error(f"the key {dump_key(record.key)} {what}")
-        previous = position
         lines.accept(line)
         yield record
         count += 1
@@ -128,25 +133,83 @@ def _fields(line: bytes) -> dict[str, Any]:
     return fields
 
 
-def _record(fields: dict[str, Any]) -> DumpRecord:
-    if fields.keys() != _RECORD:
-        raise ValueError("a record has ns, key, value and expires, and nothing else")
+def _record(fields: dict[str, Any]) -> Dumped:
+    if fields.keys() == _RECORD:
+        return DumpRecord(fields["ns"], as_key(fields["key"]), fields["value"], _expires(fields))
+    if fields.keys() == _ITEM:
+        return DumpItem(fields["item"])
+    if fields.keys() == _MEMBER:
+        return DumpMember(as_key(fields["member"]))
+    for kind, names in _STRUCTURES.items():
+        if fields.keys() == names:
+            return DumpStructure(fields["ns"], as_key(fields[kind]), kind, _expires(fields))
+    raise ValueError(
+        "a record has ns, key, value and expires; a list or set has ns, list or set, and expires; an element has item or "
+        "member; and nothing else"
+    )
+
+
+def _expires(fields: dict[str, Any]) -> int | None:
     expires = fields["expires"]
-    if expires is not None and (type(expires) is not int or not 0 <= expires < 2**64):
-        raise ValueError("expires is neither null nor milliseconds since the epoch")
-    return DumpRecord(fields["ns"], as_key(fields["key"]), fields["value"], expires)
+    if expires is None or (type(expires) is int and 0 <= expires < 2**64):
+        return expires
+    raise ValueError("expires is neither null nor milliseconds since the epoch")
 
 
-def _position(record: DumpRecord, places: dict[str, int]) -> tuple[int, bytes]:
-    """Where the record stands in the order of the dump."""
-    if type(record.namespace) is not str or record.namespace not in places:
-        raise ValueError(f"the namespace {dumps(record.namespace)} is not one that the first line names")
-    return places[record.namespace], keys.encode(record.key)
+class _Order:
+    """What may come next in a dump of a version, and in the order of these namespaces."""
+
+    def __init__(self, version: int, names: list[str]) -> None:
+        self._version = version
+        self._places = {name: place for place, name in enumerate(names)}
+        self._previous: tuple[int, bool, bytes] = (-1, False, b"")
+        self._kind: Kind | None = None
+        self._elements = 0
+        self._member = b""
+
+    def check(self, record: Dumped) -> None:
+        """Raise ``ValueError`` where no writer puts this next."""
+        if isinstance(record, DumpItem | DumpMember):
+            self._check_element(record)
+            return
+        self.end()
+        if type(record.namespace) is not str or record.namespace not in self._places:
+            raise ValueError(f"the namespace {dumps(record.namespace)} is not one that the first line names")
+        is_record = isinstance(record, DumpRecord)
+        position = (self._places[record.namespace], is_record, keys.encode(record.key))
+        self._require_later(self._previous, position, record.key)
+        self._previous = position
+        if isinstance(record, DumpStructure):
+            if self._version < STRUCTURES_SINCE:
+                raise ValueError(f"a dump of version {self._version} has no lists and sets")
+            self._kind, self._elements, self._member = record.kind, 0, b""
+
+    def _check_element(self, element: DumpItem | DumpMember) -> None:
+        if self._kind != (elements.LIST if isinstance(element, DumpItem) else elements.SET):
+            raise ValueError("an item follows a list, and a member a set")
+        self._elements += 1
+        if isinstance(element, DumpMember):
+            encoded = keys.encode(element.key)
+            self._require_later(self._member, encoded, element.key)
+            self._member = encoded
+
+    def end(self) -> None:
+        """Raise ``ValueError`` where elements must follow."""
+        if self._kind is not None and not self._elements:
+            raise ValueError(f"the {self._kind} before it has no elements; there is no empty one")
+        self._kind = None
+
+    def _require_later(self, previous: Any, position: Any, key: keys.Key) -> None:
+        if position <= previous:
+            what = "occurs twice" if position == previous else "is out of order"
+            raise ValueError(f"the key {dump_key(key)} {what}")
 
 
 def _check_trailer(fields: dict[str, Any], count: int, sha256: str) -> None:
     if type(fields["count"]) is not int or fields["count"] != count:
-        raise ValueError(f"the dump has {count} records, and {dumps(fields['count'])} were written")
+        raise ValueError(
+            f"the dump has {count} lines between its first and its last, and {dumps(fields['count'])} were written"
+        )
     if fields["sha256"] != sha256:
         raise ValueError("the SHA-256 of the lines before is another: the dump was altered or damaged")
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, cast
 
 from kvstore import dump_json, keys
 from kvstore.codec import MAX_DEPTH
+from kvstore.dump_arrays import read_array, read_scalar
 from kvstore.errors import InvalidKeyValueError
 from kvstore.registry import Opaque
 
@@ -36,7 +37,10 @@ _STRUCTURE: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"|["\[\]{}NI]', re.DO
 
 
 def loads(text: str) -> object:
-    """The value that `dump_json.dumps` wrote; a registered type as Opaque. ValueError says what is wrong."""
+    """The value that `dump_json.dumps` wrote, with stand-ins for registered types and what is numpy's.
+
+    ValueError says what is wrong.
+    """
     try:
         try:
             return _DECODER.decode(text)
@@ -235,6 +239,8 @@ _SCALARS: Final[dict[str, Callable[[Any, dict[str, Any]], object]]] = {
     "$date": lambda payload, _: dt.date.fromisoformat(payload),
     "$timedelta": lambda payload, _: dt.timedelta(*payload),
     "$uuid": _uuid,
+    "$ndarray": read_array,
+    "$scalar": read_scalar,
 }
 
 

@@ -6,10 +6,11 @@
     |   `-- StoreCorruptError       the file's structure is damaged or truncated
     |-- reading
     |   |-- CorruptRecordError      one record's checksum doesn't match
-    |   `-- UnknownTypeError        the value's type is not registered in this process
+    |   `-- UnknownTypeError        the value's type is not known in this process
     |-- writing
     |   |-- InvalidKeyError         also a TypeError or a ValueError
     |   |-- UnstorableValueError    also a TypeError
+    |   |-- StructureTypeError      a list's key used for a set, or the reverse; also a TypeError
     |   |-- ReadOnlyError
     |   |-- StoreFullError          max_size, or the disk, is reached
     |   `-- TransactionError        a transaction used out of its order
@@ -48,7 +49,9 @@ class CorruptRecordError(KvstoreError):
 
 
 class UnknownTypeError(KvstoreError):
-    """A value of an own type is read in a process that has not called ``kvstore.register`` for it."""
+    """A value is read whose type this process doesn't know: it has not called ``kvstore.register`` for it, or lacks numpy,
+    or ml_dtypes, for what is theirs.
+    """
 
 
 class InvalidKeyError(KvstoreError):
@@ -65,6 +68,10 @@ class InvalidKeyValueError(InvalidKeyError, ValueError):
 
 class UnstorableValueError(KvstoreError, TypeError):
     """The value would not come back exactly as it is, so it is refused before anything is written."""
+
+
+class StructureTypeError(KvstoreError, TypeError):
+    """The key has a structure of another kind: a set where a list is asked for, or the reverse. Raised by reads, too."""
 
 
 class ReadOnlyError(KvstoreError):

@@ -8,6 +8,9 @@ expiring record that was written::
 
 Overwriting or deleting a record leaves its index entry behind, which spares every write without a ttl a look at the
 record before it. Such an entry names a time that the record no longer has, and is dropped when that time comes.
+
+What is given up at once and too much to be deleted at once, the elements of a list or set, has an entry too: at time 0, of
+the prefix of their keys (see `kvstore.elements`).
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from collections.abc import Callable, Iterator
 
 from xxhash import xxh3_128_digest
 
-from kvstore import record
+from kvstore import elements, record
 from kvstore.backends import OWN_SPACE, Reading, Space, Writing
 
 TYPE_CHECKING = False
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
     from typing import Final
 
 _TAKEN_ALONG: Final = 16
+_FREED_AT_ONCE: Final = 1000
+_AT_ONCE: Final = 0
 
 INDEX: Final = OWN_SPACE + "expiry"
 
@@ -59,6 +64,11 @@ def enter(txn: Writing, space: Space, encoded: bytes, expires: int) -> None:
     txn.put(INDEX, index_key(space, encoded, expires), b"\0".join((space.encode(), encoded)))
 
 
+def is_entered(view: Reading, space: Space, encoded: bytes, expires: int) -> bool:
+    """Whether the index has a record that ends at ``expires``."""
+    return view.get(INDEX, index_key(space, encoded, expires)) is not None
+
+
 def due(txn: Reading, now: int) -> Iterator[tuple[bytes, Space, bytes]]:
     """The index entries whose time has come, earliest first: ``(index key, space, encoded key)``."""
     for index_key, what in txn.scan(INDEX, b"", (now + 1).to_bytes(8, "big")):
@@ -72,24 +82,60 @@ def ended(txn: Reading, index_key: bytes, space: Space, encoded: bytes) -> bool:
     return raw is not None and record.expiry_of(raw) == int.from_bytes(index_key[:8], "big")
 
 
+def give_up(txn: Writing, prefix: bytes, limit: int = _FREED_AT_ONCE) -> int:
+    """Delete the structures' keys that begin so, which nobody finds any more: up to ``limit`` at once, how many is the
+    result, and the rest by and by.
+    """
+    freed = elements.free(txn, prefix, limit)
+    if freed >= limit:
+        space = elements.SPACE
+        txn.put_freeing(INDEX, index_key(space, prefix, _AT_ONCE), b"\0".join((space.encode(), prefix)))
+    return freed
+
+
+def given_up(view: Reading) -> Iterator[bytes]:
+    """The prefixes of what was given up and is not all deleted yet."""
+    for _, space, prefix in due(view, _AT_ONCE):
+        if space == elements.SPACE and elements.is_prefix(prefix):
+            yield prefix
+
+
 def purge_few(txn: Writing, clock: Clock) -> bool:
-    """What a commit takes along: a bounded few of the records whose time has come. Whether any record ever expires."""
+    """What a commit takes along: a bounded few of the records whose time has come, and no fewer than it has changed, so
+    that what is given up can't pile up faster than it is freed. Whether there will ever be any.
+    """
     if not txn.count(INDEX):
         return False
     now = int(clock() * 1000)
     if next(due(txn, now), None) is not None:
+        limit = max(_TAKEN_ALONG, len(txn.changed))
         with txn.nested() as child:
-            purge(child, now, _TAKEN_ALONG)
+            purge(child, now, limit)
     return True
 
 
 def purge(txn: Writing, now: int, limit: int) -> int:
-    """Delete up to ``limit`` records whose time has come; how many were deleted."""
+    """Delete up to ``limit`` records whose time has come, and elements that were given up; how many of them were records, a
+    list or set counting as one.
+    """
     purged = 0
     # A cursor must not walk what is being deleted: take the batch first.
     batch = [entry for entry, _ in zip(due(txn, now), range(limit), strict=False)]
     for index_key, space, encoded in batch:
-        if ended(txn, index_key, space, encoded):
-            purged += txn.delete(space, encoded)
-        txn.delete(INDEX, index_key)
+        if limit <= 0:
+            break
+        limit -= 1
+        if space == elements.SPACE and elements.is_prefix(encoded):
+            txn.delete(INDEX, index_key)
+            limit -= give_up(txn, encoded, limit)
+        else:
+            if ended(txn, index_key, space, encoded):
+                limit -= _give_up_elements(txn, encoded, limit) if space == elements.SPACE else 0
+                purged += txn.delete(space, encoded)
+            txn.delete(INDEX, index_key)
     return purged
+
+
+def _give_up_elements(txn: Writing, head: bytes, limit: int) -> int:
+    raw = txn.get(elements.SPACE, head)
+    return sum(give_up(txn, prefix, limit) for prefix in ([] if raw is None else elements.elements_under(head, raw)))

@@ -10,6 +10,8 @@ import sys
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 from struct import Struct
 
+from kvstore import extensions_numpy
+from kvstore.extensions_numpy import ARRAY, SCALAR, is_numpy
 from kvstore.plain import IMMUTABLE
 from kvstore.refusal import Refused, full_name
 
@@ -30,7 +32,7 @@ TIME: Final = 6
 TIMEDELTA: Final = 7
 DECIMAL: Final = 8
 UUID_CODE: Final = 9
-# 16 to 31 open a composite (see kvstore.composites); 32 and 33 are kept for numpy's arrays and scalars.
+# 16 to 31 open a composite (see kvstore.composites); 32 and 33 are numpy's (see kvstore.extensions_numpy).
 
 _COMPLEX = Struct(">dd")
 _DATETIME = Struct(">HBBBBBIB")
@@ -203,6 +205,19 @@ def _read_uuid(data: bytes) -> UUID:
     raise ValueError("a UUID is malformed")
 
 
+def read_array(content: bytes | memoryview, start: int = 0) -> object:
+    """The array whose stored form begins at `start`. UnknownTypeError where its type isn't known here."""
+    value = extensions_numpy.read_array(content, start)
+    meet(type(value))
+    return value
+
+
+def _read_scalar(data: bytes) -> object:
+    value = extensions_numpy.read_scalar(data)
+    meet(type(value))
+    return value
+
+
 WRITERS: Final[dict[type, tuple[int, Callable[[Any], bytes]]]] = {
     bytearray: (BYTEARRAY, bytes),
     complex: (COMPLEX, _write_complex),
@@ -211,7 +226,7 @@ WRITERS: Final[dict[type, tuple[int, Callable[[Any], bytes]]]] = {
     time: (TIME, _write_time),
     timedelta: (TIMEDELTA, _write_timedelta),
 }
-"""By exact type: the extension code, and value -> bytes. Raises `Refused`. Decimal and UUID join when met."""
+"""By exact type: the extension code, and value -> bytes. Raises `Refused`. Decimal, UUID and numpy's join when met."""
 
 READERS: Final[dict[int, Callable[[bytes], object]]] = {
     BIG_INT: _read_big_int,
@@ -223,8 +238,18 @@ READERS: Final[dict[int, Callable[[bytes], object]]] = {
     TIMEDELTA: _read_timedelta,
     DECIMAL: _read_decimal,
     UUID_CODE: _read_uuid,
+    ARRAY: read_array,
+    SCALAR: _read_scalar,
 }
 """By code: bytes -> value. Bad bytes raise ValueError, ArithmeticError, TypeError or struct.error."""
+
+
+OPAQUE_READERS: Final[dict[int, Callable[[bytes], object]]] = {
+    **READERS,
+    ARRAY: extensions_numpy.leave_array,
+    SCALAR: extensions_numpy.leave_scalar,
+}
+"""As `READERS`, with stand-ins for what needs numpy."""
 
 
 def is_named(kind: type, module: str, name: str) -> bool:
@@ -233,13 +258,17 @@ def is_named(kind: type, module: str, name: str) -> bool:
 
 
 def meet(kind: type) -> None:
-    """Let Decimal or UUID into the tables; see `kvstore.composites.meet`."""
+    """Let a type into the tables that waits outside; see `kvstore.composites.meet`."""
     if kind in WRITERS:
         return
     if is_named(kind, "decimal", "Decimal"):
         WRITERS[kind] = DECIMAL, _write_decimal
     elif is_named(kind, "uuid", "UUID"):
         WRITERS[kind] = UUID_CODE, _write_uuid
+    elif (entry := extensions_numpy.entry_of(kind)) is not None:
+        WRITERS[kind] = entry
+        if not is_numpy(kind):
+            return
     else:
         return
     IMMUTABLE.add(kind)

@@ -231,12 +231,17 @@ def _decode_tuple(data: bytes) -> Key:
     return tuple(elements)
 
 
+_NUMPY_SCALARS = {"integer": "int(key)", "str_": "str(key)", "bytes_": "bytes(key)"}
+
+
 def _bad_type(key: object) -> InvalidKeyError:
     kind = type(key)
     name = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
-    return InvalidKeyTypeError(
-        f"a key is a str, bytes, int or a tuple of them, not {name}; convert it to exactly one of these"
-    )
+    way_out = "convert it to exactly one of these"
+    for base in kind.__mro__:
+        if base.__module__ == "numpy" and base.__name__ in _NUMPY_SCALARS:
+            way_out = f"use {_NUMPY_SCALARS[base.__name__]}"
+    return InvalidKeyTypeError(f"a key is a str, bytes, int or a tuple of them, not {name}; {way_out}")
 
 
 def _surrogate(error: UnicodeEncodeError) -> InvalidKeyError:

@@ -114,6 +114,12 @@ class EntryMaker:
         return value, _size_together(shape)
 
 
+def has_views(value: object) -> bool:
+    """Whether memory would keep, of the value or of a member, what is immutable only as it is decoded."""
+    kind = type(value)
+    return kind in codec.VIEWS or (kind in _COPIERS and not codec.VIEWS.isdisjoint(map(type, _members(value))))
+
+
 def _same(value: Any) -> Any:
     return value
 
@@ -149,7 +155,12 @@ def _size(value: object) -> int:
     if value is None or kind is bool or (kind is int and value in _SMALL_INT):
         return 0
     size = sys.getsizeof(value)
-    return size if kind in _PLAIN else size + _EXOTIC_BYTES
+    if kind in codec.VIEWS:
+        base: Any = value.base  # type: ignore[attr-defined]
+        while base is not None:
+            size += sys.getsizeof(base)
+            base = getattr(base, "base", None)
+    return size if kind in _PLAIN or kind.__module__ == "numpy" else size + _EXOTIC_BYTES
 
 
 def _size_together(members: Collection[Any]) -> int:

@@ -16,14 +16,23 @@ NATIVE_KEYS: Final[frozenset[type]] = frozenset({str, bytes})
 """The exact types of keys that msgpack reads back in a map, unless told otherwise."""
 
 IMMUTABLE: Final[set[type]] = {*PLAIN, complex, datetime, date, time, timedelta}
-"""The exact scalar types whose values nobody can change, and that may therefore be shared. Decimal, UUID and Fraction
-join when they are met: before a value of theirs has been encoded or decoded."""
+"""The exact types whose values nobody can change, and that may therefore be shared. Decimal, UUID, Fraction, and numpy's
+arrays and scalars join when they are met: before a value of theirs has been encoded or decoded."""
+
+VIEWS: Final[set[type]] = set()
+"""Those of `IMMUTABLE` whose values nobody can change as they are decoded, and somebody as they are given: numpy's arrays
+and structured scalars, which join when they are met."""
 
 MAX_DEPTH: Final = 256
 """How deep containers may nest in a stored value; a value of a registered type counts as one.
 
 Reading stops at 1,024, where msgpack does.
 """
+
+EXT_32: Final = 0xC9
+EXT_32_HEAD: Final = 6
+"""What opens an extension of up to 4 GiB in msgpack, and the bytes that this takes: itself, a length in four bytes, and
+the extension's code."""
 
 _CONTAINERS = frozenset({list, dict})
 

@@ -7,7 +7,7 @@ snapshots alike.
 from __future__ import annotations
 
 import itertools
-from collections.abc import ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
+from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from contextlib import AbstractContextManager
 
 from kvstore import codec, expiry, keys, record
@@ -15,6 +15,7 @@ from kvstore.backends import Reading, Space
 from kvstore.errors import CorruptRecordError
 from kvstore.keys import Key
 from kvstore.missing import MISSING
+from kvstore.structures import HasStructures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 
-class ReadableSpace(Mapping[Key, "Any"]):
+class ReadableSpace(HasStructures, Mapping[Key, "Any"]):
     """One space as a mapping in key order. Iterating, ``in`` and ``len`` don't touch the memory tier."""
 
     def __init__(self, space: Space, clock: expiry.Clock) -> None:
@@ -40,6 +41,10 @@ class ReadableSpace(Mapping[Key, "Any"]):
     def _counting_view(self) -> AbstractContextManager[Reading]:
         """A view that need not do more than count."""
         return self._view()
+
+    def _source(self) -> object:
+        """What its views are views of: two spaces of the same one may share a view."""
+        return self
 
     # -- single keys ---------------------------------------------------------------------------------------------
 
@@ -158,6 +163,15 @@ class ReadableSpace(Mapping[Key, "Any"]):
             for encoded, raw in view.scan(self._space, *span, reverse=reverse):
                 if self._is_live(raw):
                     yield self._key(encoded)
+
+    def _walk(
+        self, space: Space, locate: Callable[[Reading], tuple[bytes, bytes] | None], *, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """The entries of another space in the range that ``locate`` finds in the view, where it finds one."""
+        with self._view(space) as view:
+            span = locate(view)
+            if span is not None:
+                yield from view.scan(space, *span, reverse=reverse)
 
     def __iter__(self) -> Iterator[Key]:
         return self._scan_keys(keys.ALL, reverse=False)

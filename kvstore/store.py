@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
-from kvstore import expiry, keys
+from kvstore import elements, expiry, keys
 from kvstore.backends import OWN_SPACE, Durability, Options, Writing
 from kvstore.cached import CachedSpace, Handle
 from kvstore.engine import Engine, is_in_use
@@ -20,7 +21,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final, Self, TypeVar
 
-    from kvstore.dump_record import DumpRecord
+    from kvstore.dump_record import Dumped, DumpRecord
+    from kvstore.memoize import Memoize
     from kvstore.transaction import Snapshot, Transaction
     from kvstore.verify import VerifyReport
 
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 MIB: Final = 2**20
 MAX_NAME_BYTES: Final = 200
+MEMO: Final = "memo"
+"""The namespace of memoized results."""
 _LEAST_MAX_SIZE: Final = 256 * 1024
 _CHECKED_EVERY: Final = 1000
 
@@ -44,6 +48,13 @@ class Namespace(CachedSpace):
     def name(self) -> str:
         """The name it has in the store."""
         return self._space
+
+    @property
+    def memoize(self) -> Memoize:
+        """A decorator for functions whose results are to be kept in this namespace. See ``Memoize``."""
+        from kvstore.memoize import Memoize
+
+        return Memoize(self)
 
     def stats(self) -> Counts:
         """This namespace's counters alone."""
@@ -86,13 +97,13 @@ class Store(CachedSpace):
         return found
 
     def namespaces(self) -> list[str]:
-        """The names of the namespaces that have a record, in order."""
-        with self._engine.backend.read("") as view:
-            return view.spaces()
+        """The names of the namespaces that have a record, or a list or a set, in order."""
+        with self._engine.backend.read("", elements.SPACE) as view:
+            return elements.namespaces(view)
 
     def drop_namespace(self, name: str) -> bool:
-        """Remove a namespace with all its records, in the time that its pages take, not its records; whether it had
-        any.
+        """Remove a namespace with all its records, in the time that its pages take, not its records, and its lists and
+        sets; whether it had any.
         """
         space = _checked_name(name)
 
@@ -100,9 +111,17 @@ class Store(CachedSpace):
             had = txn.count(space) > 0
             if had:
                 txn.clear(space)
-            return had
+            heads = elements.forget_namespace(txn, space)
+            if heads is not None:
+                expiry.give_up(txn, heads)
+            return had or heads is not None
 
         return self._commit(apply)
+
+    @property
+    def memoize(self) -> Memoize:
+        """A decorator for functions whose results are to be kept, in the namespace ``memo``. See ``Memoize``."""
+        return self.namespace(MEMO).memoize
 
     # -- transactions and snapshots ------------------------------------------------------------------------------
 
@@ -161,8 +180,9 @@ class Store(CachedSpace):
         self._engine.compact()
 
     def verify(self, *, progress: Callable[[int], object] = lambda records: None) -> VerifyReport:
-        """Check the file's structure, every record's checksum and value, and the expiry index. Writers wait while the
-        structure is checked. ``progress`` is called with the number of records so far.
+        """Check the file's structure, every record's checksum and value, lists and sets and each of their elements, and the
+        expiry index. Writers wait while the structure is checked. ``progress`` is called with the number of records and
+        elements so far.
         """
         from kvstore.verify import verify
 
@@ -192,19 +212,24 @@ class Store(CachedSpace):
 
     # -- moving records ------------------------------------------------------------------------------------------
 
-    def export_records(self, *, prefix: Any = None, namespace: str | None = None) -> Iterator[DumpRecord]:
-        """Every live record in one consistent view: the default space first, then the namespaces by name, each in key
-        order. Values of registered types come as ``codec.Opaque``, whether or not they are registered here.
+    def export_records(self, *, prefix: Any = None, namespace: str | None = None) -> Iterator[Dumped]:
+        """Every live record, list and set in one consistent view: the default space first, then the namespaces by name. In
+        each come the structures, in key order, each followed by its elements, then the records in key order. Values of
+        registered types come as ``codec.Opaque``, whether or not they are registered here, and what is numpy's as the
+        stand-ins of ``kvstore.dump``.
 
-        With ``namespace`` that one alone (``""``: the default space); ``prefix`` as in ``scan``.
+        With ``namespace`` that one alone (``""``: the default space); ``prefix`` as in ``scan``, of structures' keys, too.
         """
         spaces = () if namespace is None else (namespace,)
         low, high = keys.ALL
         if prefix is not None:
             low, high = keys.prefix_range(prefix)
-        with self._engine.backend.read(*spaces) as view:
-            for space in spaces or ("", *view.spaces()):
+        from kvstore.structures_moving import exported
+
+        with self._engine.backend.read(*spaces, *(elements.SPACE for _ in spaces)) as view:
+            for space in spaces or ("", *elements.namespaces(view)):
                 reader = self._namespace(space)
+                yield from exported(view, space, low, high, self._clock() * 1000)
                 for encoded, raw in view.scan(space, low, high):
                     if reader._is_live(raw):
                         yield reader._exported(encoded, raw)
@@ -218,26 +243,37 @@ class Store(CachedSpace):
         raw, _ = self._engine.backend.get(namespace, encoded)
         return reader._exported(encoded, raw) if raw is not None and reader._is_live(raw) else None
 
-    def import_records(self, records: Iterable[DumpRecord], *, merge: bool = False) -> int:
-        """Store all the records in one transaction, or none; how many there were.
+    def import_records(self, records: Iterable[Dumped], *, merge: bool = False) -> int:
+        """Store all that ``export_records`` gives in one transaction, or nothing; how many records and structures there
+        were, each element counted too.
 
-        Without ``merge`` the store must be empty: ``KvstoreError`` otherwise. An error that the iterable raises passes
-        through, and leaves the store as it was.
+        Without ``merge`` the store must be empty: ``KvstoreError`` otherwise. With it, a record replaces the one that has
+        its key, and a list or set whatever structure has its key. An error that the iterable raises passes through, and
+        leaves the store as it was.
         """
         self._refuse_readonly()
+        from kvstore.dump_record import DumpRecord
+        from kvstore.structures_moving import Incoming
+
         count = 0
         with self._engine.committer.transaction(self._tier, self._handle.timeout) as txn:
-            if not merge and (txn.count("") or txn.spaces()):
+            if not merge and (txn.count("") or elements.namespaces(txn) or elements.has_any(txn)):
                 raise KvstoreError(
                     f"{self._engine.identity} has records; load into a new store, or merge into this one"
                 )
+            structures = Incoming(txn, _checked_name)
             for item in records:
-                writer = self._namespace(item.namespace)
-                prepared = writer._prepare(item.key, item.value, None, item.expires, remember=False)
-                writer._put(txn, prepared)
+                if not isinstance(item, DumpRecord):
+                    structures.take(item)
+                else:
+                    structures.finish()
+                    writer = self._namespace(item.namespace)
+                    prepared = writer._prepare(item.key, item.value, None, item.expires, remember=False)
+                    writer._put(txn, prepared)
                 count += 1
                 if count % _CHECKED_EVERY == 0:
                     txn.check_size()
+            structures.finish()
             txn.check_size()
         return count
 
@@ -370,14 +406,26 @@ _IMPORTED_LATE: Final = (
     "lmdb.verify",
     "uuid",
     "zoneinfo",
+    "kvstore.array_form",
     "kvstore.backends.lmdb_fork",
     "kvstore.codec_extended",
     "kvstore.dump_record",
+    "kvstore.memoize",
     "kvstore.once",
     "kvstore.registry",
+    "kvstore.structures_base",
+    "kvstore.structures_list",
+    "kvstore.structures_members",
+    "kvstore.structures_moving",
+    "kvstore.structures_set",
     "kvstore.transaction",
     "kvstore.verify",
+    "kvstore.verify_report",
+    "kvstore.verify_structures",
 )
+
+_IMPORTED_WITH: Final = {"numpy": "kvstore.arrays", "ml_dtypes": "ml_dtypes"}
+"""What is imported late and only where the program has imported, or is importing, a library of its choice."""
 
 
 def _finish_imports() -> None:
@@ -387,6 +435,9 @@ def _finish_imports() -> None:
     if is_in_use():
         for name in _IMPORTED_LATE:
             import_module(name)
+        for library, name in _IMPORTED_WITH.items():
+            if library in sys.modules:  # and be it half imported, by another thread
+                import_module(name)
 
 
 # After the engine has registered what it does, and so before it does it: nobody may wait for an import with a lock held.

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from types import TracebackType
 
-from kvstore import expiry
+from kvstore import elements, expiry
 from kvstore.backends import Reading, Space, Writing
 from kvstore.errors import TransactionError
 from kvstore.keys import Key
@@ -37,19 +37,29 @@ class _SteppingSpace(ReadableSpace):
     """Scans of a view that other calls use in between."""
 
     def _scan(self, span: tuple[bytes, bytes], *, reverse: bool) -> Iterator[tuple[Key, Any]]:
-        for encoded, raw in self._steps(span, reverse=reverse):
+        for encoded, raw in self._steps(self._space, span, reverse=reverse):
             value = self._value(encoded, raw, MISSING)
             if value is not MISSING:
                 yield self._key(encoded), value
 
     def _scan_keys(self, span: tuple[bytes, bytes], *, reverse: bool) -> Iterator[Key]:
-        return (self._key(encoded) for encoded, raw in self._steps(span, reverse=reverse) if self._is_live(raw))
+        return (
+            self._key(encoded) for encoded, raw in self._steps(self._space, span, reverse=reverse) if self._is_live(raw)
+        )
 
-    def _steps(self, span: tuple[bytes, bytes], *, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
+    def _walk(
+        self, space: Space, locate: Callable[[Reading], tuple[bytes, bytes] | None], *, reverse: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        with self._view() as view:
+            span = locate(view)
+        if span is not None:
+            yield from self._steps(space, span, reverse=reverse)
+
+    def _steps(self, space: Space, span: tuple[bytes, bytes], *, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
         low, high = span
         while True:
             with self._view() as view:
-                step = list(itertools.islice(view.scan(self._space, low, high, reverse=reverse), _STEP))
+                step = list(itertools.islice(view.scan(space, low, high, reverse=reverse), _STEP))
             yield from step
             if len(step) < _STEP:
                 return
@@ -75,6 +85,9 @@ class TransactionSpace(_SteppingSpace, WritableSpace):
 
     def _view(self, *also: Space) -> AbstractContextManager[Reading]:  # sees every space
         return self._open_txn().translating()
+
+    def _source(self) -> object:
+        return self._open_txn()
 
     def _commit(self, apply: Apply[R]) -> R:
         with self._open_txn().nested() as child:
@@ -170,6 +183,9 @@ class SnapshotSpace(_SteppingSpace):
     def _locked_view(self) -> AbstractContextManager[Reading]:
         return self._snapshot._locked_view()
 
+    def _source(self) -> object:
+        return self._snapshot._source()
+
 
 class Snapshot(SnapshotSpace):
     """A frozen view of a store, whatever is written meanwhile: made by ``Store.snapshot``, ended by its ``with`` block or by
@@ -194,9 +210,9 @@ class Snapshot(SnapshotSpace):
         return SnapshotSpace(self._check_name(name), self, self._clock)
 
     def namespaces(self) -> list[str]:
-        """The names of the namespaces that have a record, in order."""
+        """The names of the namespaces that have a record, or a list or a set, in order."""
         with self._locked_view() as view:
-            return view.spaces()
+            return elements.namespaces(view)
 
     def close(self) -> None:
         """End the snapshot. Twice is fine."""
@@ -211,6 +227,9 @@ class Snapshot(SnapshotSpace):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+    def _source(self) -> object:
+        return self
 
     @contextlib.contextmanager
     def _locked_view(self) -> Iterator[Reading]:

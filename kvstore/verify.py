@@ -1,4 +1,4 @@
-"""Checking a whole store: the file's structure, each record's checksum and value, the expiry index."""
+"""Checking a whole store: the file's structure, each record's checksum and value, lists and sets, the expiry index."""
 
 from __future__ import annotations
 
@@ -7,29 +7,10 @@ from collections.abc import Callable, Iterator
 from kvstore import codec, expiry, keys, record
 from kvstore.backends import Backend, Reading, Space
 from kvstore.errors import UnknownTypeError
-from kvstore.frozen import Frozen
+from kvstore.verify_report import Problem, VerifyReport
+from kvstore.verify_structures import structure_problems
 
-
-class Problem(Frozen):
-    """One thing that is wrong. ``key`` is None where it is not a record's; the raw bytes where they are no key."""
-
-    kind: str
-    """``"structure"``, ``"key"``, ``"record"`` or ``"expiry"``."""
-    namespace: str
-    key: object
-    message: str
-
-
-class VerifyReport(Frozen):
-    """What ``Store.verify`` has found: how many records it has read, and every problem."""
-
-    records: int
-    problems: tuple[Problem, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is wrong."""
-        return not self.problems
+__all__ = ["Problem", "VerifyReport", "verify"]
 
 
 def verify(backend: Backend, progress: Callable[[int], object]) -> VerifyReport:
@@ -41,12 +22,18 @@ def verify(backend: Backend, progress: Callable[[int], object]) -> VerifyReport:
         return VerifyReport(0, structure)
     problems: list[Problem] = []
     records = 0
+
+    def passed() -> None:
+        nonlocal records
+        records += 1
+        progress(records)
+
     with backend.read() as view:
         for space in ("", *view.spaces()):
             for encoded, raw in view.scan(space, *keys.ALL):
-                records += 1
                 problems += _record_problems(view, space, encoded, raw)
-                progress(records)
+                passed()
+        problems += structure_problems(view, passed)
     return VerifyReport(records, tuple(problems))
 
 
@@ -62,7 +49,7 @@ def _record_problems(view: Reading, space: Space, encoded: bytes, raw: bytes) ->
     except (ValueError, UnknownTypeError) as error:
         yield Problem("record", space, key, str(error))
         return
-    if expires is not None and view.get(expiry.INDEX, expiry.index_key(space, encoded, expires)) is None:
+    if expires is not None and not expiry.is_entered(view, space, encoded, expires):
         yield Problem(
             "expiry", space, key, "the record ends, but the index doesn't know when; touch it or write it anew"
         )

@@ -14,6 +14,7 @@ from kvstore.backends import Reading, Writing
 from kvstore.keys import Key
 from kvstore.missing import MISSING
 from kvstore.reading import ReadableSpace
+from kvstore.structures import ChangesStructures
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ class Prepared:
         self.note = note
 
 
-class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
+class WritableSpace(ChangesStructures, ReadableSpace, MutableMapping[Key, "Any"]):
     """One space as a mutable mapping with atomic operations."""
 
     def _commit(self, apply: Apply[R]) -> R:
@@ -187,7 +188,7 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
             if raw is None:
                 return False
             current = self._value(encoded, raw, MISSING)
-            if type(current) is not type(expected) or not (current == expected or _same_bytes(current, expected)):
+            if type(current) is not type(expected) or not _is_equal(current, expected):
                 return False
             expires = self._expiry(encoded, raw)
             kept = prepared if expires is None else self._prepare(key, value, None, expires)
@@ -281,9 +282,17 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
     # -- records -------------------------------------------------------------------------------------------------
 
     def _prepare(
-        self, key: Key, value: Any, ttl: float | None, expires: int | None = None, *, remember: bool = True
+        self,
+        key: Key,
+        value: Any,
+        ttl: float | None,
+        expires: int | None = None,
+        *,
+        remember: bool = True,
+        encoded: bytes | None = None,
     ) -> Prepared:
-        encoded = keys.encode(key)
+        if encoded is None:
+            encoded = keys.encode(key)
         if ttl is not None:
             expires = expiry.deadline(self._clock, ttl)
         if type(value) in SHALLOW:
@@ -349,5 +358,10 @@ def _require_number(value: object) -> None:
         raise TypeError(f"incr works on int and float, not {type(value).__name__}")
 
 
-def _same_bytes(one: object, other: object) -> bool:
-    return codec.encode(one) == codec.encode(other)
+def _is_equal(one: object, other: object) -> bool:
+    """By ``==``, as far as that says yes or no; otherwise by what is stored: numpy compares item by item."""
+    try:
+        answer = one == other
+    except ValueError:  # of a container with arrays in it
+        answer = False
+    return answer is True or codec.encode(one) == codec.encode(other)

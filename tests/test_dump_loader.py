@@ -91,7 +91,7 @@ HEADERS = {
     "{}": "not a kvstore dump",
     "[]": "not a kvstore dump",
     '{"format":"pg_dump","version":1,"namespaces":[]}': "not a kvstore dump",
-    '{"format":"kvstore dump","version":2,"namespaces":[]}': "upgrade",
+    '{"format":"kvstore dump","version":3,"namespaces":[]}': "upgrade",
     '{"format":"kvstore dump","version":0,"namespaces":[]}': "version",
     '{"format":"kvstore dump","version":true,"namespaces":[]}': "version",
     '{"format":"kvstore dump","version":1}': "header",

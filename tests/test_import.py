@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from kvstore import store as store_module
 
 DEPENDENCIES = "lmdb, msgpack, cachetools, xxhash"
@@ -26,6 +28,7 @@ HEAVY = {
     "json",
     "logging",
     "lzma",
+    "numpy",
     "pathlib",
     "platform",
     "re",
@@ -36,11 +39,18 @@ HEAVY = {
     "uuid",
     "zoneinfo",
     "kvstore.aio",
+    "kvstore.array_form",
+    "kvstore.arrays",
     "kvstore.dump",
+    "kvstore.memoize",
     "kvstore.once",
     "kvstore.transaction",
     "kvstore.verify",
 }
+
+
+OPTIONAL = {"kvstore.arrays", "ml_dtypes"}
+"""Imported late, but not before a fork where the program has not imported numpy or ml_dtypes itself."""
 
 
 def loaded_by(statements):
@@ -128,7 +138,7 @@ def imported_late():
 
 
 def test_whatever_is_imported_late_is_imported_before_a_fork(tmp_path):
-    late = imported_late()
+    late = imported_late() - OPTIONAL
     assert late >= {"kvstore.transaction", "kvstore.codec_extended", "decimal"}
     code = f"""
 import kvstore, os, sys
@@ -140,3 +150,18 @@ with kvstore.open({str(tmp_path / "store.kv")!r}) as store:
 """
     forked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert late <= set(forked.stdout.split())
+    assert not OPTIONAL & set(forked.stdout.split())
+
+
+def test_what_goes_with_numpy_is_imported_before_a_fork_where_numpy_is(tmp_path):
+    pytest.importorskip("numpy")
+    code = f"""
+import kvstore, numpy, os, sys
+with kvstore.open({str(tmp_path / "store.kv")!r}) as store:
+    if os.fork() == 0:
+        print(*sys.modules, flush=True)
+        os._exit(0)
+    os.wait()
+"""
+    forked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "kvstore.arrays" in forked.stdout.split()

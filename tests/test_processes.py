@@ -275,6 +275,7 @@ WRITES = {
     "clear": lambda store: store.clear(),
     "get_or_set": lambda store: store.get_or_set("missing", lambda: 1),
     "in a namespace": lambda store: store.namespace("m").set("a", 1),
+    "append": lambda store: store.list("a").append(1),
     "drop_namespace": lambda store: store.drop_namespace("n"),
     "import_records": lambda store: store.import_records([], merge=True),
     "transaction": lambda store: store.transaction().__enter__(),

@@ -256,6 +256,10 @@ EVERY_USE = {
     "scan": lambda tx: list(tx.scan()),
     "get_many": lambda tx: tx.get_many(["a"]),
     "ttl": lambda tx: tx.ttl("a"),
+    "a list": lambda tx: list(tx.list("a")),
+    "a list's end": lambda tx: len(tx.list("a")),
+    "a set": lambda tx: 1 in tx.set_of("a"),
+    "structures": lambda tx: list(tx.structures()),
 }
 EVERY_WRITE = {
     "set": lambda tx: tx.set("a", 1),
@@ -276,6 +280,8 @@ EVERY_WRITE = {
     "touch": lambda tx: tx.touch("a", 5),
     "expire": lambda tx: tx.expire(),
     "get_or_set": lambda tx: tx.get_or_set("none", int),
+    "append": lambda tx: tx.list("a").append(1),
+    "a set's add": lambda tx: tx.set_of("b").add(1),
 }
 
 

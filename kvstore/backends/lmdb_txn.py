@@ -137,6 +137,15 @@ class ReadTxn:
                 keys = cursor.iternext(values=False)
                 yield from keys if stop is None else itertools.takewhile(lambda key: key < stop, keys)
 
+    def first_key(self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False) -> bytes | None:
+        handle = self._handle(space)
+        if handle is None:
+            return None
+        with self._txn.cursor(handle) as cursor:
+            there = _seek_last(cursor, stop) if reverse else cursor.set_range(start)
+            key: bytes = cursor.key()
+        return key if there and start <= key and (stop is None or key < stop) else None
+
     def spaces(self) -> list[Space]:
         names = (name[len(_NAMESPACE) :].decode() for name in self._names() if name.startswith(_NAMESPACE))
         return [name for name in names if self.count(name)]
@@ -262,6 +271,10 @@ class WriteTxn(ReadTxn):
             self.changed[space, key] = note
             if len(self.changed) > _MOST_CHANGES:
                 self._hold_bound()
+
+    def put_freeing(self, space: Space, key: bytes, record: bytes) -> None:
+        self._txn.put(key, record, db=self._handles.get(space) or self._create(space))
+        self._change(space, key, None)
 
     def put_all(self, space: Space, records: Sequence[tuple[bytes, bytes, Any]]) -> None:
         with self._txn.cursor(self._handles.get(space) or self._create(space)) as cursor:

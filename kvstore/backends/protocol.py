@@ -65,6 +65,11 @@ class Reading(Protocol):
     def scan_keys(self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False) -> Iterator[bytes]:
         """As ``scan``, without touching the records."""
 
+    def first_key(self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False) -> bytes | None:
+        """The key that ``scan_keys`` would begin with, or None: what the ends of a range are found by, at less than it
+        costs to begin a scan.
+        """
+
     def count(self, space: Space) -> int:
         """How many keys the space has, without scanning it."""
 
@@ -86,6 +91,11 @@ class Writing(Reading, Protocol):
 
     def put(self, space: Space, key: bytes, record: bytes, note: Any = None) -> None:
         """Write, over whatever is there."""
+
+    def put_freeing(self, space: Space, key: bytes, record: bytes) -> None:
+        """As ``put``, for what belongs to a deletion that frees at least as much: like a delete, it is not held against
+        ``max_size``.
+        """
 
     def put_all(self, space: Space, records: Sequence[tuple[bytes, bytes, Any]]) -> None:
         """Write ``(key, record, note)``; of two with the same key the later one stays."""

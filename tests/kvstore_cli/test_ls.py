@@ -95,3 +95,17 @@ def test_no_character_is_shown_that_a_terminal_obeys(run, store_path):
 def test_types_that_are_not_registered_are_no_obstacle(run, store_path):
     run("set", store_path, "own", '{"$type":"nobody knows","value":[1]}')
     assert run("ls", store_path, "--long").lines[0].endswith('"own"')
+
+
+def test_lists_and_sets_are_listed_on_their_own(run, fails, store_path):
+    with kvstore.open(store_path) as store:
+        store["a"] = 1
+        store.list("history").extend(range(12))
+        store.set_of(("tags", 1)).add("x")
+        store.namespace("n").list("only here").append(1)
+    lines = run("ls", store_path, "--structures").lines
+    assert [line.split(maxsplit=2) for line in lines] == [["list", "12", '"history"'], ["set", "1", '["tags",1]']]
+    assert run("ls", store_path).lines == run("ls", store_path, "--long").lines[0].split()[-1:] == ['"a"']
+    assert len(run("ls", store_path, "-n", "n", "--structures").lines) == 1
+    for other in (["--long"], ["--prefix", "a"]):
+        assert "--structures" in fails("ls", store_path, "--structures", *other, code=2)

@@ -9,14 +9,23 @@ import platform
 import re
 import sys
 import tempfile
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bench import memory, reads, sharing, startup, writes
+from bench import arrays, memoized, memory, reads, sharing, startup, structures, writes
 from bench.rows import Measurement, NotMeasurableError, Row
 
-ROWS: tuple[Row, ...] = (*reads.ROWS, *writes.ROWS, *sharing.ROWS, *memory.ROWS, *startup.ROWS)
-LIBRARIES = ("lmdb", "msgpack", "cachetools", "xxhash")
+ROWS: tuple[Row, ...] = (
+    *reads.ROWS,
+    *arrays.ROWS,
+    *writes.ROWS,
+    *sharing.ROWS,
+    *memory.ROWS,
+    *memoized.ROWS,
+    *structures.ROWS,
+    *startup.ROWS,
+)
+LIBRARIES = ("lmdb", "msgpack", "cachetools", "xxhash", "numpy", "joblib", "diskcache")
 
 
 def machine() -> str:
@@ -26,11 +35,19 @@ def machine() -> str:
     if details.exists():
         found = re.search(r"^model name\s*: (.*)$", details.read_text(encoding="utf-8"), re.MULTILINE)
         processor = found[1] if found else processor
-    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    libraries = ", ".join(f"{name} {number}" for name in LIBRARIES if (number := version_of(name)))
     return (
         f"{processor}, {os.cpu_count()} cores, {platform.system()} {platform.release()}; "
         f"{platform.python_implementation()} {platform.python_version()}; {libraries}"
     )
+
+
+def version_of(library: str) -> str | None:
+    """The installed version; None where a library that only some rows need isn't there."""
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
 
 
 def amount(figure: float, unit: str) -> str:

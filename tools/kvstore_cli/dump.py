@@ -37,7 +37,7 @@ def dump(store: Path, target: Path, prefix: str | None, json_key: bool, namespac
             _stream(store, target) as stream,
             terminal.Meter(
                 "dumped",
-                lambda done: done / total if total else None,
+                lambda done: min(1.0, done / total) if total else None,
                 hidden=target == _STANDARD_OUTPUT and sys.stdout.isatty(),
             ) as meter,
         ):

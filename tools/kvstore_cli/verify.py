@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 @click.command()
 @arguments.STORE
 def verify(store: Path) -> None:
-    """Check the structure of the file, every record's checksum and value, and the index of what expires.
+    """Check the structure of the file, every record's checksum and value, lists and sets, and the index of what expires.
 
     Each problem is a line: its kind (structure, key, record or expiry), for a record its namespace and key, and what
     is the matter. Then the exit code is 1. A damaged record can be deleted, or restored from a backup; where the
