@@ -257,8 +257,11 @@ def read(content: bytes | memoryview, start: int = 0) -> Array:
     order: Any
     nbytes, alignment, shape, dtype, order, has_text = form
     begin = array_form.items_begin(content, end, nbytes)
-    if begin % alignment and type(content) is bytes:
-        content, begin = content[begin:], 0
+    if type(content) is bytes:
+        if begin % alignment:
+            content, begin = content[begin:], 0
+    elif type(content.obj) is not bytes:  # type: ignore[union-attr]  # whose owner may change it
+        content, begin = bytes(content[begin:]), 0
     array: Array = np.ndarray(shape, dtype, content, begin, None, order)
     if not array.flags.aligned:
         array = np.ndarray(shape, dtype, bytes(content[begin:]), 0, None, order)
