@@ -7,6 +7,8 @@ at an address that its dtype doesn't take, the bytes are copied once.
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 
 from kvstore import array_form, array_types
@@ -27,6 +29,7 @@ VIEWS: Final = (np.ndarray, np.void)
 """The types whose values view bytes: those that are read here nobody can change, others somebody may."""
 
 _SCALARS = frozenset(np.dtype(char).type for char in "?bhilqBHILQefdgFDGSUVMm")
+_FOREIGN = ">" if sys.byteorder == "little" else "<"
 _LONG_KINDS = {63: "x87", 112: "binary128"}
 _long_kind = _LONG_KINDS.get(int(np.finfo(np.longdouble).nmant))
 _X87_PARTS = {
@@ -35,6 +38,7 @@ _X87_PARTS = {
     for order, at in (("<", 10), (">", 0))
 }
 _MAX_CODE_POINT = 0x10FFFF
+_TO_BE_LOOKED_AT = frozenset("UVgG")  # text, structures, long doubles
 
 
 def is_storable(kind: type) -> bool:
@@ -82,14 +86,15 @@ def _take_apart(array: Array) -> tuple[bytes, bytes | memoryview]:
 def _items(array: Array, text: str, order: Any) -> bytes | memoryview:
     if not array.nbytes:
         return b""
-    kind = array_types.item_type(text)
-    if array_types.has_text(kind):
-        _check_text(array, Refused)
-    if array_types.is_loose(kind):
-        # Equal arrays make equal bytes only if nothing is left to chance.
-        neat = np.zeros(array.shape, array.dtype, order)
-        _copy_values(array, neat, kind)
-        array = neat
+    if array.dtype.char in _TO_BE_LOOKED_AT:
+        kind = array_types.item_type(text)
+        if array_types.has_text(kind):
+            _check_text(array, Refused)
+        if array_types.is_loose(kind):
+            # Equal arrays make equal bytes only if nothing is left to chance.
+            neat = np.zeros(array.shape, array.dtype, order)
+            _copy_values(array, neat, kind)
+            array = neat
     items: Any = array.ravel(order).view(np.uint8)
     return memoryview(items)
 
@@ -252,8 +257,11 @@ def read(content: bytes | memoryview, start: int = 0) -> Array:
     order: Any
     nbytes, alignment, shape, dtype, order, has_text = form
     begin = array_form.items_begin(content, end, nbytes)
-    if begin % alignment and type(content) is bytes:
-        content, begin = content[begin:], 0
+    if type(content) is bytes:
+        if begin % alignment:
+            content, begin = content[begin:], 0
+    elif type(content.obj) is not bytes:  # type: ignore[union-attr]  # whose owner may change it
+        content, begin = bytes(content[begin:]), 0
     array: Array = np.ndarray(shape, dtype, content, begin, None, order)
     if not array.flags.aligned:
         array = np.ndarray(shape, dtype, bytes(content[begin:]), 0, None, order)
@@ -265,15 +273,15 @@ def read(content: bytes | memoryview, start: int = 0) -> Array:
 def read_scalar(content: bytes) -> Any:
     """The scalar of a stored form. Raises as `read`."""
     text, kind, data = array_form.split_scalar(content)
-    if isinstance(kind, Leaf) and kind.kind == "U":
-        value: Any = np.str_(data.decode("utf-32-le", "surrogatepass"))
-    elif isinstance(kind, Leaf) and kind.kind == "S":
-        value = np.bytes_(data)
-    else:
-        array: Array = np.ndarray((), _dtype_of(text), data)
-        if array_types.has_text(kind):
-            _check_text(array, ValueError)
-        value = array[()]
-    if write_scalar(value) != content:
-        raise ValueError("a scalar is not in the form that it is written in")
+    leaf = kind if isinstance(kind, Leaf) else None
+    if leaf and leaf.order == (">" if leaf.kind == "U" else _FOREIGN):
+        raise ValueError("a scalar is in another byte order than its machine's")
+    if leaf and leaf.kind == "U":
+        return np.str_(data.decode("utf-32-le", "surrogatepass"))
+    if leaf and leaf.kind == "S":
+        return np.bytes_(data)
+    array: Array = np.ndarray((), _dtype_of(text), data)
+    value = array[()]
+    if array_types.is_loose(kind) and write_scalar(value) != content:
+        raise ValueError("a scalar has something between its fields")
     return value

@@ -436,7 +436,7 @@ def _finish_imports() -> None:
         for name in _IMPORTED_LATE:
             import_module(name)
         for library, name in _IMPORTED_WITH.items():
-            if library in sys.modules:  # and be it half imported, by another thread
+            if sys.modules.get(library):  # and be it half imported, by another thread
                 import_module(name)
 
 

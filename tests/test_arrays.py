@@ -114,6 +114,14 @@ def test_nobody_can_change_what_is_read():
         scalar["a"] = 1
 
 
+def test_an_array_that_is_read_of_somebodys_bytes_is_a_copy_of_them():
+    payload, extended = codec.encode(np.zeros(5, "u1"))
+    theirs = bytearray(payload)
+    read = codec.decode(memoryview(theirs), extended)
+    theirs[-1] = 7
+    assert identity(read) == identity(np.zeros(5, "u1"))
+
+
 @pytest.mark.parametrize("dtype", STRUCTURED.values(), ids=STRUCTURED)
 def test_equal_arrays_have_equal_bytes_whatever_lies_between_their_items(dtype):
     one, other = np.zeros(3, dtype), np.zeros(3, dtype)
