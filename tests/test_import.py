@@ -38,6 +38,9 @@ HEAVY = {
     "kvstore.aio",
     "kvstore.dump",
     "kvstore.once",
+    "kvstore.structures_base",
+    "kvstore.structures_list",
+    "kvstore.structures_set",
     "kvstore.transaction",
     "kvstore.verify",
 }
