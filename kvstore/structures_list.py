@@ -103,12 +103,6 @@ class ReadableList(Structure, Sequence["Any"]):
         except ValueError as error:
             raise self._corrupt("an item", error) from error
 
-    def _known_end(self, view: Reading, head: Head, *, last: bool) -> int:
-        """As ``_end``, of a list that has an item."""
-        end = self._end(view, head, last=last)
-        assert end is not None  # noqa: S101
-        return end
-
     def _within(self, view: Reading, wanted: slice) -> tuple[range, Iterator[tuple[bytes, bytes]]]:
         """The indices that a slice means, and all the entries from the least of them to the greatest."""
         ends = self._ends(view)
@@ -243,17 +237,19 @@ class List(ReadableList, Changeable):
         last = self._end(txn, head, last=True)
         start = 0 if last is None else last + 1
         stop = start + len(payloads)
-        self._put(txn, head, range(start, stop), payloads)
         if self._maxlen is not None:
-            self._drop(txn, head, range(self._known_end(txn, head, last=False), stop - self._maxlen))
+            first = self._end(txn, head, last=False)
+            self._drop(txn, head, range(start if first is None else first, stop - self._maxlen))
+        self._put(txn, head, range(start, stop), payloads)
 
     def _put_left(self, txn: Writing, head: Head, payloads: list[tuple[bytes, bool]]) -> None:
         first = self._end(txn, head, last=False)
         start = -1 if first is None else first - 1
         stop = start - len(payloads)
-        self._put(txn, head, range(start, stop, -1), payloads)
         if self._maxlen is not None:
-            self._drop(txn, head, range(stop + self._maxlen + 1, self._known_end(txn, head, last=True) + 1))
+            last = self._end(txn, head, last=True)
+            self._drop(txn, head, range(stop + self._maxlen + 1, start + 1 if last is None else last + 1))
+        self._put(txn, head, range(start, stop, -1), payloads)
 
     def _put(self, txn: Writing, head: Head, positions: range, payloads: list[tuple[bytes, bool]]) -> None:
         records = []

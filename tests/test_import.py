@@ -44,6 +44,9 @@ HEAVY = {
     "kvstore.dump",
     "kvstore.memoize",
     "kvstore.once",
+    "kvstore.structures_base",
+    "kvstore.structures_list",
+    "kvstore.structures_set",
     "kvstore.transaction",
     "kvstore.verify",
 }

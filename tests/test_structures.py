@@ -454,7 +454,17 @@ def test_threads_that_append_and_take_lose_nothing_and_take_nothing_twice(store)
     assert list(store.structures()) == []
 
 
-def test_processes_that_append_lose_nothing(store_path, store):
+TAKE_ALL = """
+taken = []
+while True:
+    try:
+        taken.append(store.list("k").popleft())
+    except IndexError:
+        break
+"""
+
+
+def test_processes_that_append_and_take_lose_nothing_and_take_nothing_twice(store_path, store):
     with with_store(store_path, durability="none") as one, with_store(store_path, durability="none") as two:
         for name, process in (("one", one), ("two", two)):
             process.tell(f"for n in range(200): store.list('k').append(({name!r}, n)); store.set_of('s').add(n % 5)")
@@ -470,6 +480,12 @@ def test_processes_that_append_lose_nothing(store_path, store):
         store.list("k")[0] = "new"
         store.set_of("s").discard(3)
         assert (one("store.list('k')[0]"), two("list(store.set_of('s'))")) == ("new", [0, 1, 2, 4])
+        found[0] = "new"
+        for process in (one, two):
+            process.tell(TAKE_ALL)
+        assert (one.answer(), two.answer()) == (None, None)
+        assert sorted(map(repr, one("taken") + two("taken"))) == sorted(map(repr, found))
+        assert list(store.structures()) == [("s", "set")]
 
 
 WRITER = """
