@@ -127,15 +127,10 @@ def split(content: bytes | memoryview, start: int = 0) -> tuple[Header, int]:
     """The header of the array whose stored form begins at ``start``, and where its items do. Raises ValueError."""
     end = start + 2 + int.from_bytes(content[start : start + 2], "big")
     header = parse_header(bytes(content[start + 2 : end]))
-    return header, items_begin(content, end, header.nbytes)
-
-
-def items_begin(content: bytes | memoryview, end: int, nbytes: int) -> int:
-    """Where the items begin, after a header that ends at ``end``. Raises ValueError."""
-    begin = len(content) - nbytes
+    begin = len(content) - header.nbytes
     if not 0 <= begin - end < ALIGNMENT or bytes(content[end:begin]).strip(b"\0"):
         raise ValueError("an array's items don't fill their place")
-    return begin
+    return header, begin
 
 
 def split_scalar(content: bytes) -> tuple[str, ItemType, bytes]:

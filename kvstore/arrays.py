@@ -237,6 +237,7 @@ def _leaf(text: str) -> Any:
 # -- reading -------------------------------------------------------------------------------------------------------
 
 
+_HEAD: Final = 256
 _forms: dict[bytes, tuple[int, int, tuple[int, ...], np.dtype[Any], Any, bool]] = {}
 """What headers say, for reading: the items' bytes and alignment, the shape, dtype and order, and whether there is text."""
 
@@ -246,8 +247,11 @@ def read(content: bytes | memoryview, start: int = 0) -> Array:
 
     Raises ValueError and TypeError for what no writer makes, UnknownTypeError for a dtype that isn't known here.
     """
-    end = start + 2 + int.from_bytes(content[start : start + 2], "big")
-    text = bytes(content[start + 2 : end])
+    head = bytes(content[:_HEAD])  # slicing a view takes longer than copying so little
+    end = start + 2 + int.from_bytes(head[start : start + 2], "big")
+    if end + array_form.ALIGNMENT > _HEAD:
+        head = bytes(content[: end + array_form.ALIGNMENT])
+    text = head[start + 2 : end]
     form = _forms.get(text)
     if form is None:
         header = array_form.parse_header(text)
@@ -256,7 +260,9 @@ def read(content: bytes | memoryview, start: int = 0) -> Array:
         array_types.remember(_forms, text, form)
     order: Any
     nbytes, alignment, shape, dtype, order, has_text = form
-    begin = array_form.items_begin(content, end, nbytes)
+    begin = len(content) - nbytes
+    if not 0 <= begin - end < array_form.ALIGNMENT or head[end:begin].strip(b"\0"):
+        raise ValueError("an array's items don't fill their place")
     if type(content) is bytes:
         if begin % alignment:
             content, begin = content[begin:], 0
