@@ -20,7 +20,7 @@ from kvstore.keys import Key
 from kvstore.memory import BUFFER_LIMIT, MemoryTier
 from kvstore.memory_entry import Entry, Token
 from kvstore.missing import MISSING
-from kvstore.writing import SHALLOW, Apply, WritableSpace
+from kvstore.writing import SHALLOW, Apply, Prepared, WritableSpace
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -270,7 +270,9 @@ class CachedSpace(WritableSpace):
             token: Any = key if kind is str or kind is int else encoded
             make = tier.entry if extended else self._make
             entry = make("", token, value, payload, extended, None)
-        self._engine.committer.put(encoded, raw, entry, tier, self._purge_few, handle.timeout)
+        if not self._engine.committer.put(encoded, raw, entry, tier, handle.timeout):
+            prepared = Prepared(encoded, raw, None, None if entry is None else (tier, entry))
+            self._commit(lambda txn: self._put(txn, prepared))
 
     # -- where reads and writes go ---------------------------------------------------------------------------
 

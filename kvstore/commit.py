@@ -15,7 +15,6 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from operator import methodcaller
 
 from kvstore.backends import Backend, Writing
 from kvstore.commit_write import Tier, Write, settle
@@ -133,12 +132,12 @@ class Committer:
         record: bytes,
         entry: Entry | None,
         tier: Tier,
-        purge: Callable[[Writing], bool],
         timeout: float | None,
-    ) -> None:
+    ) -> bool:
         """Commit one record of the default space. ``entry`` is what ``tier`` may know of it.
 
-        What ``commit`` does, where nothing stands in the way, in a third of its calls: the most common write of all.
+        What ``commit`` does, in a third of its calls: the most common write of all. Where anything stands in the way nothing
+        is done, and the result is False.
         """
         me = threading.get_ident()
         self._puts += 1
@@ -150,8 +149,7 @@ class Committer:
             or self._turn.locked()
             or not self._is_plain
         ):
-            self.commit(methodcaller("put", "", key, record, entry and (tier, entry)), tier, purge, timeout)
-            return
+            return False
         companion, changes = self._companion, self._companion.changes
         self._claimed = True
         try:
@@ -175,6 +173,7 @@ class Committer:
                         raise
                     if entry is not None:
                         tier.committed_one(commit, entry)
+                    return True
                 finally:
                     self._holder = None
                     companion.unlock_writing()

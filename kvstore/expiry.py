@@ -6,8 +6,8 @@ expiring record that was written::
     key    8 bytes big-endian milliseconds since the epoch, 16 bytes XXH3-128 of space, 0x00, encoded key
     value  space, 0x00, encoded key
 
-Overwriting or deleting a record leaves its index entry behind, which spares every write without a ttl a look at the
-record before it. Such an entry names a time that the record no longer has, and is dropped when that time comes.
+Clearing a space leaves its index entries behind, for it takes only the time of its pages. Such an entry names a record
+that isn't there, or has another time, and is dropped when its time comes.
 
 What is given up at once and too much to be deleted at once, the elements of a list or set, has an entry too: at time 0, of
 the prefix of their keys (see `kvstore.elements`).
@@ -62,6 +62,16 @@ def index_key(space: Space, encoded: bytes, expires: int) -> bytes:
 def enter(txn: Writing, space: Space, encoded: bytes, expires: int) -> None:
     """Put a record that ends at ``expires`` into the index."""
     txn.put(INDEX, index_key(space, encoded, expires), b"\0".join((space.encode(), encoded)))
+
+
+def leave(txn: Writing, space: Space, encoded: bytes) -> None:
+    """Take the record that is about to be replaced or deleted out of the index, where it is in."""
+    # Asked first, as it costs a store without expiring records least.
+    if txn.count(INDEX):
+        raw = txn.get(space, encoded)
+        expires = None if raw is None else record.expiry_of(raw)
+        if expires is not None:
+            txn.delete(INDEX, index_key(space, encoded, expires))
 
 
 def is_entered(view: Reading, space: Space, encoded: bytes, expires: int) -> bool:

@@ -97,7 +97,7 @@ class WritableSpace(ChangesStructures, ReadableSpace, MutableMapping[Key, "Any"]
             value = self._read(txn, encoded)
             if value is MISSING or encoded is None:
                 return _found(default, key)
-            txn.delete(self._space, encoded)
+            self._delete(txn, encoded)
             return value
 
         return _found(default, key) if encoded is None else self._commit(apply)
@@ -109,7 +109,7 @@ class WritableSpace(ChangesStructures, ReadableSpace, MutableMapping[Key, "Any"]
             for encoded, raw in txn.scan(self._space, *keys.ALL):
                 value = self._value(encoded, raw, MISSING)
                 if value is not MISSING:
-                    txn.delete(self._space, encoded)
+                    self._delete(txn, encoded)
                     return self._key(encoded), value
             raise KeyError("the store is empty")
 
@@ -314,11 +314,15 @@ class WritableSpace(ChangesStructures, ReadableSpace, MutableMapping[Key, "Any"]
         return records
 
     def _put(self, txn: Writing, prepared: Prepared) -> None:
+        expiry.leave(txn, self._space, prepared.encoded)
         txn.put(self._space, prepared.encoded, prepared.raw, prepared.note)
         if prepared.expires is not None:
             expiry.enter(txn, self._space, prepared.encoded, prepared.expires)
 
     def _put_all(self, txn: Writing, records: list[tuple[bytes, bytes, Any]], expires: int | None) -> None:
+        if txn.count(expiry.INDEX):
+            for encoded, _, _ in records:
+                expiry.leave(txn, self._space, encoded)
         txn.put_all(self._space, records)
         if expires is not None:
             for encoded, _, _ in records:
@@ -328,8 +332,12 @@ class WritableSpace(ChangesStructures, ReadableSpace, MutableMapping[Key, "Any"]
         # What has ended is removed too, but was not there.
         live = sum(self._live(txn, encoded) is not None for encoded in dict.fromkeys(wanted))
         for encoded in wanted:
-            txn.delete(self._space, encoded)
+            self._delete(txn, encoded)
         return live
+
+    def _delete(self, txn: Writing, encoded: bytes) -> None:
+        expiry.leave(txn, self._space, encoded)
+        txn.delete(self._space, encoded)
 
     def _live(self, txn: Reading, encoded: bytes) -> bytes | None:
         """The record, where there is one whose time isn't over."""

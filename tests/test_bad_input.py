@@ -118,6 +118,16 @@ def test_a_file_that_is_not_there_is_not_made_without_leave(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems want file names to be text")
+def test_a_path_that_is_not_unicode_is_a_path(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path / "caf") + b"\xe9.kv")
+    with kvstore.open(path) as store:
+        store["key"] = 1
+    with kvstore.open(path, readonly=True) as store:
+        assert store["key"] == 1
+        assert store.verify().ok
+
+
 def test_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(kvstore.StoreIOError, match="create the folder first"):
         kvstore.open(tmp_path / "missing" / "a.kv")

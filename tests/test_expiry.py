@@ -484,6 +484,31 @@ def test_an_index_entry_that_is_out_of_date_harms_nothing(space, store, fresh, c
     assert index_of(store) == []
 
 
+def test_what_is_replaced_or_deleted_leaves_the_index(space, store):
+    for change in [
+        lambda: space.set("key", "no end"),
+        lambda: space.touch("key", None),
+        lambda: space.set_many({"key": "no end", "other": 1}),
+        lambda: space.delete("key"),
+        lambda: space.delete_many(["key", "other"]),
+        lambda: space.pop("key"),
+        lambda: space.popitem(),
+    ]:
+        space.clear()
+        space.set("key", 1, ttl=10)
+        assert len(index_of(store)) == 1
+        change()
+        assert index_of(store) == []
+
+
+def test_a_record_that_is_renewed_again_and_again_stays_one_in_the_index(space, store):
+    for ttl in range(1, 50):
+        space.set("set", 1, ttl=ttl)
+        space.set_many({"set_many": 1}, ttl=ttl)
+        space.touch("set", ttl + 100)
+    assert len(index_of(store)) == 2
+
+
 def test_a_dropped_namespaces_index_entries_harm_nothing(store, clock):
     space = store.namespace("n")
     space.set("key", 1, ttl=10)

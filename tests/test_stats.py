@@ -115,6 +115,15 @@ def test_looking_around_counts_nothing(store):
     assert counted(store, look_around) == {}
 
 
+def test_a_store_whose_file_was_deleted_under_it_still_has_figures(store, store_path):
+    store["key"] = 1
+    before = store.stats()
+    store_path.unlink()
+    after = store.stats()
+    assert after.records == before.records == 1
+    assert after.file_bytes > 0
+
+
 def test_every_handle_counts_for_itself(store, store_path):
     with kvstore.open(store_path, durability="none") as other:
         store["a"] = 1

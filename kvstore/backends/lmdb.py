@@ -239,7 +239,11 @@ class LmdbBackend:
         with self.read("") as view:
             used = view.live_pages() * self._env.page_size
             info = self._env.raw.info()
-            file_bytes = os.stat(self.identity).st_size
+            try:
+                file_bytes = os.stat(self.identity).st_size
+            except FileNotFoundError:
+                # Deleted under the open store, which goes on for as long as it is open.
+                file_bytes = (info["last_pgno"] + 1) * self._env.page_size
             return FileUsage(
                 records=view.count("") + sum(map(view.count, view.spaces())),
                 file_bytes=file_bytes,

@@ -52,7 +52,7 @@ _open: Callable[..., Any] = lmdb.open
 
 def write_new_file(path: str) -> None:
     """Make the empty store of which ``lmdb_file.create`` makes a file with a name."""
-    new = lmdb.open(path, subdir=False, lock=False, map_size=1 << 20, max_dbs=1, mode=lmdb_file.MODE)
+    new = lmdb.open(os.fsencode(path), subdir=False, lock=False, map_size=1 << 20, max_dbs=1, mode=lmdb_file.MODE)
     with contextlib.closing(new) as env, env.begin(write=True) as txn:
         write_format(txn, env.open_db(database_name(META), txn=txn))
 
@@ -83,7 +83,8 @@ class Environment:
         limit = self._least_map if options.max_size is None else options.max_size
         try:
             self.raw = _open(
-                self.path,
+                # As bytes: not every path is Unicode.
+                os.fsencode(self.path),
                 # A file that is larger than its limit by now needs room to be emptied in.
                 map_size=max(limit, 2 * size if options.max_size is None else size + limit // 16),
                 subdir=False,
