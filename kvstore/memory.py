@@ -11,17 +11,15 @@ what is found afterwards is then no older than the file was at the comparison.
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kvstore.backends import Backend, Space
 from kvstore.coherence import Change, Changes
-from kvstore.frozen import Frozen
+from kvstore.memory_counts import Counting, TierStats
 from kvstore.memory_entry import Address, Entry, EntryMaker, Token, token_of
 from kvstore.memory_policy import Policy
-from kvstore.stats import Counts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -46,7 +44,7 @@ class MemoryTier:
         self._policy = Policy(policy, capacity, self._evicted)
         self._maker = EntryMaker(self._policy.bookkeeping)
         self._fronts: dict[Space, dict[Token, Entry]] = {}
-        self._counts: dict[Space, _Counting] = {}
+        self._counts: dict[Space, Counting] = {}
         self._commits = backend.commits
         self._changes = changes
         self._lock = threading.RLock()
@@ -58,7 +56,7 @@ class MemoryTier:
     def front(self, space: Space) -> dict[Token, Entry]:
         """The entries of a space by token: to be looked up by anybody, changed by the tier alone."""
         with self._lock:
-            self._counts.setdefault(space, _Counting())
+            self._counts.setdefault(space, Counting())
             return self._fronts.setdefault(space, {})
 
     def replay(self) -> None:
@@ -320,53 +318,6 @@ class MemoryTier:
             self._drain()
             counts = {space: counting.frozen() for space, counting in self._counts.items()}
             return TierStats(counts, sum(map(len, self._fronts.values())), self._policy.bytes)
-
-
-class TierStats(Frozen):
-    """A memory tier at one moment: counters by space, entries and what they cost in bytes."""
-
-    counts: dict[Space, Counts]
-    entries: int
-    memory_bytes: int
-
-
-class _Tally:
-    """A counter that counts without a lock: ``next(steps)`` is one atomic step of C."""
-
-    __slots__ = ("_looks", "steps")
-
-    def __init__(self) -> None:
-        self.steps = itertools.count()
-        self._looks = 0
-
-    def value(self) -> int:
-        """How many steps others have made. Looking is a step too, and so is counted itself."""
-        value = next(self.steps) - self._looks
-        self._looks += 1
-        return value
-
-
-class _Counting:
-    """The counters of one space while they count; all but the tallies change under the tier's lock."""
-
-    __slots__ = ("bypassed", "evictions", "expirations", "hits", "insertions", "invalidations", "missed", "not_there")
-
-    def __init__(self) -> None:
-        self.hits = self.insertions = self.evictions = self.invalidations = self.expirations = self.bypassed = 0
-        self.missed = _Tally()
-        self.not_there = _Tally()
-
-    def frozen(self) -> Counts:
-        return Counts(
-            hits=self.hits,
-            misses=self.missed.value(),
-            absent=self.not_there.value(),
-            insertions=self.insertions,
-            evictions=self.evictions,
-            invalidations=self.invalidations,
-            expirations=self.expirations,
-            bypassed=self.bypassed,
-        )
 
 
 def _address(space: Space, token: Token) -> Address:
