@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from kvstore.backends import Backend, Space
 from kvstore.coherence import Change, Changes
@@ -49,6 +49,8 @@ class MemoryTier:
         self._changes = changes
         self._lock = threading.RLock()
         self._seen = 0
+        self.on_use: Callable[[], object] | None = None
+        """Called when a miss has brought something in, until it is None again."""
         self.catch_up()
 
     # -- what a hit needs ----------------------------------------------------------------------------------------
@@ -111,6 +113,8 @@ class MemoryTier:
             self._drain()
             entry = self._maker.make(space, token, value, payload, extended, expires)
             self._insert(entry)
+        if self.on_use is not None:
+            self.on_use()
         # Of a container the tier has kept the object itself, of anything else its bytes.
         return value if entry.value is not value or entry.hand is None else entry.hand(value)
 
@@ -276,6 +280,64 @@ class MemoryTier:
         for front in self._fronts.values():
             for entry in [entry for entry in front.values() if entry.address not in self._policy]:
                 self._evicted(entry)
+
+    # -- warm restarts -------------------------------------------------------------------------------------------
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether ``coldest_first`` gives the order in which entries leave, and ``arrange`` sets it."""
+        return self._policy.is_ordered
+
+    @property
+    def room(self) -> int:
+        """How many bytes are free."""
+        return self.capacity - self._policy.bytes
+
+    def holds(self, space: Space, token: Token) -> bool:
+        """Whether there is an entry of the key."""
+        return token in self._fronts.get(space, ())
+
+    def fill(
+        self,
+        space: Space,
+        token: Token,
+        value: object,
+        payload: bytes | memoryview,
+        extended: bool,
+        expires: int | None,
+        commit: int,
+    ) -> Entry | None:
+        """As ``offer``, for what nobody has asked for: only into free room. The entry that is there afterwards, or None."""
+        with self._lock:
+            if commit != self._seen:
+                self._catch_up()
+            if commit != self._seen:
+                return None
+            front = self._fronts.get(space)
+            if front is None:
+                front = self.front(space)
+            if token not in front:
+                self._drain()
+                entry = self._maker.make(space, token, value, payload, extended, expires)
+                if entry.cost <= self.room:
+                    self._insert(entry)
+            return front.get(token)
+
+    def coldest_first(self) -> Iterator[Entry]:
+        """The entries that are there now, in the order in which they would leave; where that can't be told, in any."""
+        with self._lock:
+            self._drain()
+            if self._policy.is_ordered:
+                return self._policy.coldest_first()
+            return iter([entry for front in self._fronts.values() for entry in front.values()])
+
+    def arrange(self, entries: Iterable[Entry]) -> None:
+        """Have these entries leave after all others, in this order."""
+        with self._lock:
+            self._drain()
+            self._policy.renew(entry for entry in entries if self._fronts[entry.space].get(entry.token) is entry)
+
+    # -- what happens to it as a whole ---------------------------------------------------------------------------
 
     def held(self) -> threading.RLock:
         """The tier's lock, for who must keep everything as it is for a while."""

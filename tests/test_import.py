@@ -40,6 +40,7 @@ HEAVY = {
     "kvstore.once",
     "kvstore.transaction",
     "kvstore.verify",
+    "kvstore.warm",
 }
 
 

@@ -26,6 +26,7 @@ LAYERS = (
     ("reading*",),
     ("forecast*",),
     ("dump*",),
+    ("warm",),
     ("memory*",),
     ("engine*",),
     ("commit*",),
@@ -33,6 +34,7 @@ LAYERS = (
     ("companion",),
     ("expiry*",),
     ("coherence*",),
+    ("warm_list",),
     ("backends", "backends.*"),
     ("record*",),
     ("codec*",),
@@ -53,7 +55,7 @@ HOMES = {
     "cachetools": ("memory*",),
     "lmdb": ("backends.lmdb*",),
     "msgpack": ("codec",),
-    "xxhash": ("record", "expiry", "coherence", "companion"),
+    "xxhash": ("record", "expiry", "coherence", "companion", "warm_list"),
 }
 
 # Known to every type checker, and imported for it alone.

@@ -43,6 +43,7 @@ class LmdbBackend:
         self.identity = identity
         self.readonly = options.readonly
         self.companion = self.companion_of(identity)
+        self.hot_list = lmdb_file.beside(identity, "-hot")
         self._limit = SizeLimit(identity, options.max_size)
         if not os.path.lexists(identity):
             if options.readonly or not options.create:

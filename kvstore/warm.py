@@ -1,0 +1,264 @@
+"""Warm restarts: a handle's memory tier is remembered when it closes, and loaded when it opens again.
+
+What is remembered is a list of keys (``warm_list``), hottest first. Loading reads each as a miss would, and brings in what
+the file has now, so whatever the list says, nothing stale, ended or damaged gets in. It fills only free room, in a
+thread of the handle's own that rests after every millisecond of work: what live traffic has brought in stays, and comes
+first.
+
+That thread goes on to save the list now and then, since a process that is killed closes nothing. No reader and no writer
+does it: the one would be slowed by what it hasn't asked for, and the other may never come.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import weakref
+from collections.abc import Iterable, Iterator
+from time import monotonic
+
+from kvstore import keys, record, warm_list
+from kvstore.backends import OWN_SPACE, Space
+from kvstore.engine import Engine
+from kvstore.expiry import Clock
+from kvstore.memory import MemoryTier
+from kvstore.memory_entry import Entry, Token, token_of
+from kvstore.stats import Counts
+from kvstore.warm_list import HotKey
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final, TypeVar
+
+    T = TypeVar("T")
+
+SAVE_SECONDS: Final = 300.0
+"""How often the list may be saved while the store is open."""
+_RENEWED: Final = 8
+"""It is, where as much as an eighth of the tier has come in since it was saved last, so that a load which has
+settled writes nothing."""
+_WORK_SECONDS: Final = 0.001
+_REST_SECONDS: Final = 0.0002
+_ATTEMPTS: Final = 3
+_ARRANGED_AT_ONCE: Final = 256
+_PATIENCE_SECONDS: Final = 5.0
+
+_keepers: weakref.WeakSet[Keeper] = weakref.WeakSet()
+
+
+class Keeper:
+    """What keeps one handle warm: loads its memory tier from ``begin`` on, saves the list of what is in it, ends with ``close``.
+
+    It counts as a handle of the engine, so that the file is not closed under a read.
+    """
+
+    def __init__(self, engine: Engine, tier: MemoryTier, clock: Clock) -> None:
+        self._engine = engine
+        self._read = engine.backend.get
+        self._path = engine.backend.hot_list
+        self._tier = tier
+        self._clock = clock
+        self._loaded = False
+        self._brought_in = 0
+        self._saved = Counts()
+        self._left_alone = False
+        self._holds: list[Engine] = []
+        self._expect(ended=False)
+
+    def begin(self) -> None:
+        """Start loading."""
+        self._engine.keep()
+        self._holds.append(self._engine)
+        _keepers.add(self)
+        self._resume()
+
+    def _expect(self, *, ended: bool) -> None:
+        """There is no thread; unless it has ``ended``, one is to come."""
+        self._starting = threading.Lock()
+        self._ending = threading.Event()
+        self._settled = threading.Event()
+        self._over = threading.Event()
+        self._over.set()
+        if ended:
+            self._ending.set()
+            self._settled.set()
+
+    def _resume(self) -> None:
+        """Start the thread, where it is still to come."""
+        with self._starting:
+            self._tier.on_use = None
+            if self._settled.is_set() or not self._over.is_set():
+                return
+            self._over.clear()
+            try:
+                threading.Thread(target=self._run, name="kvstore-warm", daemon=True).start()
+            except RuntimeError:  # no more threads, or the interpreter is ending: a cold store is a store
+                self._settled.set()
+                self._over.set()
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until what was hot is loaded; whether it is, within so many seconds."""
+        self._resume()
+        self._settled.wait(timeout)
+        return self._loaded
+
+    def close(self) -> None:
+        """End the thread, and save the list; whatever keeps it from being saved keeps nobody from closing."""
+        with self._starting:
+            self._ending.set()
+            if self._over.is_set():
+                self._settled.set()
+        try:
+            # Not for ever: the garbage collector may have come here, in a thread that has what the other one waits for.
+            self._over.wait(_PATIENCE_SECONDS)
+        finally:
+            self._left_alone = True
+            if self._over.is_set():
+                self._let_go()
+        # Half loaded, the tier knows less than the list.
+        if self._loaded and self._activity() != self._saved:
+            with contextlib.suppress(Exception):
+                self._save([*self._tier.coldest_first()])
+
+    def _let_go(self) -> None:
+        with contextlib.suppress(IndexError):
+            self._holds.pop().release()
+
+    # -- the thread ------------------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        try:
+            # Whatever goes wrong, the store is only colder for it.
+            with contextlib.suppress(Exception):
+                if not self._loaded:
+                    self._load()
+                self._settled.set()
+                while not self._ending.wait(SAVE_SECONDS):
+                    if self._is_worth_saving():
+                        entries = [*self._gently(self._tier.coldest_first())]
+                        if not self._ending.is_set():
+                            self._save(entries)
+        finally:
+            self._settled.set()
+            self._over.set()
+            if self._left_alone:
+                self._let_go()
+
+    def _gently(self, items: Iterable[T]) -> Iterator[T]:
+        """The items, a millisecond's work at a time, so that whoever waits for the interpreter gets it; no more of them once
+        the store is closing.
+        """
+        until = monotonic() + _WORK_SECONDS
+        for item in items:
+            if self._ending.is_set():
+                return
+            yield item
+            if monotonic() > until:
+                self._ending.wait(_REST_SECONDS)
+                until = monotonic() + _WORK_SECONDS
+
+    # -- loading ---------------------------------------------------------------------------------------------------
+
+    def _load(self) -> None:
+        tier = self._tier
+        loaded: dict[Entry, int] = {}
+        with contextlib.closing(warm_list.read(self._path)) as listed:
+            # The hottest first: most reads are for few keys, and reads come before all is loaded. Where the policy's order
+            # can't be mended afterwards, as they would have come in.
+            wanted = self._fitting(listed)
+            for space, encoded, cost in self._gently(wanted if tier.is_ordered else reversed([*wanted])):
+                if cost <= tier.room:
+                    entry = self._take(space, encoded)
+                    if entry is not None:
+                        loaded.setdefault(entry, len(loaded))
+                        self._brought_in += 1
+        if tier.is_ordered:
+            self._arrange(loaded)
+        if not self._ending.is_set():
+            self._loaded = True
+
+    def _fitting(self, listed: Iterable[HotKey]) -> Iterator[HotKey]:
+        """The hottest that there is room for."""
+        room = self._tier.room
+        for hot in listed:
+            if hot[2] <= room:
+                room -= hot[2]
+                yield hot
+
+    def _take(self, space: Space, encoded: bytes) -> Entry | None:
+        """Bring in the value of one key, as of now; its entry, where there is one afterwards."""
+        try:
+            token = token_of(encoded)
+            if space.startswith(OWN_SPACE) or self._tier.holds(space, token):
+                return None
+            for _ in range(_ATTEMPTS):
+                raw, commit = self._read(space, encoded)
+                if raw is None:
+                    return None
+                value, payload, extended, expires = record.load(space.encode() + encoded, raw)
+                if expires is not None and expires <= self._clock() * 1000:
+                    return None
+                entry = self._tier.fill(space, token, value, payload, extended, expires, commit)
+                if entry is not None:
+                    return entry
+        except Exception:  # a record that can't be read is for those to hear of who ask for it
+            return None
+        return None
+
+    def _arrange(self, loaded: dict[Entry, int]) -> None:
+        """Put what was loaded, hottest first, into the order that it had, coldest first, before all that was used since."""
+        untouched: list[Entry] = []
+        used: list[Entry] = []
+        latest = -1
+        for entry in self._gently(self._tier.coldest_first()):
+            # What nobody has asked for yet stands in the order in which it was loaded; what comes out of turn was moved.
+            number = loaded.get(entry, -1)
+            if number > latest:
+                latest = number
+                untouched.append(entry)
+            else:
+                used.append(entry)
+        order = [*reversed(untouched), *used]
+        for start in self._gently(range(0, len(order), _ARRANGED_AT_ONCE)):
+            self._tier.arrange(order[start : start + _ARRANGED_AT_ONCE])
+
+    # -- saving ----------------------------------------------------------------------------------------------------
+
+    def _save(self, coldest_first: list[Entry]) -> None:
+        activity = self._activity()
+        hottest_first = reversed(coldest_first)
+        warm_list.write(self._path, ((entry.space, _encoded(entry.token), entry.cost) for entry in hottest_first))
+        self._saved = activity
+
+    def _activity(self) -> Counts:
+        """What others have done with the tier."""
+        return sum(self._tier.stats().counts.values(), start=Counts(insertions=-self._brought_in))
+
+    def _is_worth_saving(self) -> bool:
+        came = self._activity().insertions - self._saved.insertions
+        return came * _RENEWED >= max(1, self._tier.stats().entries)
+
+    # -- after a fork ----------------------------------------------------------------------------------------------
+
+    def start_over_in_child(self) -> None:
+        """The thread is the parent's. Whoever first brings something into this process's memory gets it one of its own:
+        a child that does nothing with the store pays for nothing.
+        """
+        ended = self._ending.is_set()
+        self._expect(ended=ended)
+        if not ended:
+            self._tier.on_use = self._resume
+
+
+def _encoded(token: Token) -> bytes:
+    return token if type(token) is bytes else keys.encode(token)
+
+
+def _start_over_in_child() -> None:
+    for keeper in [*_keepers]:
+        keeper.start_over_in_child()
+
+
+# The engine has registered before, and so has been through it first.
+os.register_at_fork(after_in_child=_start_over_in_child)
