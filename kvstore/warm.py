@@ -16,7 +16,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterable, Iterator
-from time import monotonic
+from time import monotonic, sleep
 
 from kvstore import keys, record, warm_list
 from kvstore.backends import OWN_SPACE, Space
@@ -62,9 +62,9 @@ class Keeper:
         self._loaded = False
         self._brought_in = 0
         self._saved = Counts()
-        self._left_alone = False
+        self._closing = False
         self._holds: list[Engine] = []
-        self._expect(ended=False)
+        self._await_thread()
 
     def begin(self) -> None:
         """Start loading."""
@@ -72,30 +72,6 @@ class Keeper:
         self._holds.append(self._engine)
         _keepers.add(self)
         self._resume()
-
-    def _expect(self, *, ended: bool) -> None:
-        """There is no thread; unless it has ``ended``, one is to come."""
-        self._starting = threading.Lock()
-        self._ending = threading.Event()
-        self._settled = threading.Event()
-        self._over = threading.Event()
-        self._over.set()
-        if ended:
-            self._ending.set()
-            self._settled.set()
-
-    def _resume(self) -> None:
-        """Start the thread, where it is still to come."""
-        with self._starting:
-            self._tier.on_use = None
-            if self._settled.is_set() or not self._over.is_set():
-                return
-            self._over.clear()
-            try:
-                threading.Thread(target=self._run, name="kvstore-warm", daemon=True).start()
-            except RuntimeError:  # no more threads, or the interpreter is ending: a cold store is a store
-                self._settled.set()
-                self._over.set()
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until what was hot is loaded; whether it is, within so many seconds."""
@@ -105,16 +81,20 @@ class Keeper:
 
     def close(self) -> None:
         """End the thread, and save the list; whatever keeps it from being saved keeps nobody from closing."""
-        with self._starting:
-            self._ending.set()
-            if self._over.is_set():
-                self._settled.set()
+        self._closing = True
         try:
-            # Not for ever: the garbage collector may have come here, in a thread that has what the other one waits for.
-            self._over.wait(_PATIENCE_SECONDS)
+            with self._starting:
+                thread = self._thread
+            # A RuntimeError: it is awake already, or was never started.
+            with contextlib.suppress(RuntimeError):
+                self._wake.release()
+            with contextlib.suppress(RuntimeError):
+                if thread is not None and thread is not threading.current_thread():
+                    # Not for ever: the garbage collector may have come here in a thread that has what this one waits for.
+                    thread.join(_PATIENCE_SECONDS)
         finally:
             self._left_alone = True
-            if self._over.is_set():
+            if self._over:
                 self._let_go()
         # Half loaded, the tier knows less than the list.
         if self._loaded and self._activity() != self._saved:
@@ -127,6 +107,32 @@ class Keeper:
 
     # -- the thread ------------------------------------------------------------------------------------------------
 
+    def _await_thread(self) -> None:
+        """There is no thread yet, or none any more."""
+        self._thread: threading.Thread | None = None
+        self._starting = threading.Lock()
+        self._settled = threading.Event()
+        # Locked until the thread is to end.
+        self._wake = threading.Lock()
+        self._wake.acquire()
+        # Of the thread and of who closes, the one that comes second lets go.
+        self._over = True
+        self._left_alone = False
+
+    def _resume(self) -> None:
+        """Start the thread, where there has been none."""
+        with self._starting:
+            self._tier.on_use = None
+            if self._closing or self._thread is not None:
+                return
+            self._thread = threading.Thread(target=self._run, name="kvstore-warm", daemon=True)
+            try:
+                self._over = False
+                self._thread.start()
+            except RuntimeError:  # no more threads, or the interpreter is ending: a cold store is a store
+                self._over = True
+                self._settled.set()
+
     def _run(self) -> None:
         try:
             # Whatever goes wrong, the store is only colder for it.
@@ -134,14 +140,14 @@ class Keeper:
                 if not self._loaded:
                     self._load()
                 self._settled.set()
-                while not self._ending.wait(SAVE_SECONDS):
+                while not (self._closing or self._wake.acquire(timeout=SAVE_SECONDS)):
                     if self._is_worth_saving():
                         entries = [*self._gently(self._tier.coldest_first())]
-                        if not self._ending.is_set():
+                        if not self._closing:
                             self._save(entries)
         finally:
             self._settled.set()
-            self._over.set()
+            self._over = True
             if self._left_alone:
                 self._let_go()
 
@@ -151,11 +157,11 @@ class Keeper:
         """
         until = monotonic() + _WORK_SECONDS
         for item in items:
-            if self._ending.is_set():
+            if self._closing:
                 return
             yield item
             if monotonic() > until:
-                self._ending.wait(_REST_SECONDS)
+                sleep(_REST_SECONDS)
                 until = monotonic() + _WORK_SECONDS
 
     # -- loading ---------------------------------------------------------------------------------------------------
@@ -175,8 +181,7 @@ class Keeper:
                         self._brought_in += 1
         if tier.is_ordered:
             self._arrange(loaded)
-        if not self._ending.is_set():
-            self._loaded = True
+        self._loaded = not self._closing
 
     def _fitting(self, listed: Iterable[HotKey]) -> Iterator[HotKey]:
         """The hottest that there is room for."""
@@ -245,10 +250,8 @@ class Keeper:
         """The thread is the parent's. Whoever first brings something into this process's memory gets it one of its own:
         a child that does nothing with the store pays for nothing.
         """
-        ended = self._ending.is_set()
-        self._expect(ended=ended)
-        if not ended:
-            self._tier.on_use = self._resume
+        self._await_thread()
+        self._tier.on_use = self._resume
 
 
 def _encoded(token: Token) -> bytes:
