@@ -40,7 +40,9 @@ _RENEWED: Final = 8
 settled writes nothing."""
 _WORK_SECONDS: Final = 0.001
 _REST_SECONDS: Final = 0.0002
+"""Long enough for another thread to take the interpreter; a rest of no length is none."""
 _ATTEMPTS: Final = 3
+"""So often is a key read where a commit comes between reading it and taking it in."""
 _ARRANGED_AT_ONCE: Final = 256
 _PATIENCE_SECONDS: Final = 5.0
 
@@ -60,6 +62,7 @@ class Keeper:
         self._tier = tier
         self._clock = clock
         self._loaded = False
+        self._in_turn: dict[Entry, int] = {}
         self._brought_in = 0
         self._saved = Counts()
         self._closing = False
@@ -96,6 +99,7 @@ class Keeper:
             self._left_alone = True
             if self._over:
                 self._let_go()
+        self._settled.set()
         # Half loaded, the tier knows less than the list.
         if self._loaded and self._activity() != self._saved:
             with contextlib.suppress(Exception):
@@ -168,7 +172,7 @@ class Keeper:
 
     def _load(self) -> None:
         tier = self._tier
-        loaded: dict[Entry, int] = {}
+        in_turn = self._in_turn
         with contextlib.closing(warm_list.read(self._path)) as listed:
             # The hottest first: most reads are for few keys, and reads come before all is loaded. Where the policy's order
             # can't be mended afterwards, as they would have come in.
@@ -177,19 +181,20 @@ class Keeper:
                 if cost <= tier.room:
                     entry = self._take(space, encoded)
                     if entry is not None:
-                        loaded.setdefault(entry, len(loaded))
+                        in_turn.setdefault(entry, len(in_turn))
                         self._brought_in += 1
         if tier.is_ordered:
-            self._arrange(loaded)
+            self._arrange(in_turn)
+        self._in_turn = {}
         self._loaded = not self._closing
 
     def _fitting(self, listed: Iterable[HotKey]) -> Iterator[HotKey]:
         """The hottest that there is room for."""
         room = self._tier.room
-        for hot in listed:
-            if hot[2] <= room:
-                room -= hot[2]
-                yield hot
+        for space, encoded, cost in listed:
+            if cost <= room:
+                room -= cost
+                yield space, encoded, cost
 
     def _take(self, space: Space, encoded: bytes) -> Entry | None:
         """Bring in the value of one key, as of now; its entry, where there is one afterwards."""
@@ -211,14 +216,14 @@ class Keeper:
             return None
         return None
 
-    def _arrange(self, loaded: dict[Entry, int]) -> None:
+    def _arrange(self, in_turn: dict[Entry, int]) -> None:
         """Put what was loaded, hottest first, into the order that it had, coldest first, before all that was used since."""
         untouched: list[Entry] = []
         used: list[Entry] = []
         latest = -1
         for entry in self._gently(self._tier.coldest_first()):
             # What nobody has asked for yet stands in the order in which it was loaded; what comes out of turn was moved.
-            number = loaded.get(entry, -1)
+            number = in_turn.get(entry, -1)
             if number > latest:
                 latest = number
                 untouched.append(entry)

@@ -24,7 +24,7 @@ def path(tmp_path):
 
 
 @given(keys=hot_keys)
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_what_is_written_is_read_in_the_same_order(path, keys):
     warm_list.write(path, keys)
     assert [*warm_list.read(path)] == keys
@@ -44,7 +44,7 @@ def test_a_cost_beyond_the_format_is_the_highest_that_it_can_say(path):
 
 
 @given(data=st.data())
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_of_a_damaged_list_the_keys_before_the_damage_are_read(path, data):
     warm_list.write(path, MANY)
     with open(path, "rb") as file:
