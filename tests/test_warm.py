@@ -229,6 +229,15 @@ def test_nothing_that_live_traffic_has_brought_in_leaves_for_it(filled, monkeypa
         assert order(store)[-len(live) :] == [("", key) for key in live]
 
 
+def test_a_value_that_has_grown_out_of_the_free_room_is_left_out(filled):
+    leave_hot(filled, [f"k{number}" for number in range(20)], cache_size=SMALL_TIER)
+    with kvstore.open(filled, durability="none") as store:
+        store.set_many({f"k{number}": bytes(SMALL_TIER // 2) for number in range(18, 20)})
+    with opened(filled, cache_size=SMALL_TIER) as store:
+        assert loaded(store) == sorted(f"k{number}" for number in range(20) if number != 18)
+        assert store.stats().evictions == 0
+
+
 # -- nothing stale, nothing wrong ----------------------------------------------------------------------------------
 
 
@@ -260,6 +269,35 @@ def test_a_value_that_is_replaced_while_it_is_loaded_is_never_put_back(filled):
             assert store.get_many(wanted) == reader.get_many(wanted)
 
 
+def test_a_value_that_is_replaced_between_reading_and_taking_it_in_is_read_again(filled):
+    class Slow:
+        pass
+
+    reached, go_on = threading.Event(), threading.Event()
+
+    def decode(stored):
+        if threading.current_thread().name == "kvstore-warm":
+            reached.set()
+            assert go_on.wait(PATIENCE_SECONDS)
+        return Slow()
+
+    kvstore.register(Slow, "tests.warm.slow", lambda value: None, decode)
+    with opened(filled) as store:
+        store["slow"] = Slow()
+    with (
+        kvstore.open(filled, durability="none", cache_size=0) as writer,
+        kvstore.open(filled, durability="none", warm=True) as store,
+    ):
+        assert reached.wait(PATIENCE_SECONDS)
+        writer["slow"] = "new"
+        # The tier stands at that commit now.
+        assert store["k1"] == [1] * 5
+        go_on.set()
+        assert store.warmed(PATIENCE_SECONDS)
+        assert sorted(in_memory(store)) == [("", "k1", [1] * 5), ("", "slow", "new")]
+        assert store.stats().invalidations == 0
+
+
 def test_what_has_ended_and_what_was_dropped_is_not_loaded(store_path):
     now = 1_000.0
     with opened(store_path, clock=lambda: now) as store:
@@ -272,6 +310,7 @@ def test_what_has_ended_and_what_was_dropped_is_not_loaded(store_path):
     now += 50
     with opened(store_path, clock=lambda: now) as store:
         assert sorted((space, key) for space, key, _ in in_memory(store)) == [("", "lasts"), ("kept", "x")]
+        assert store.stats().entries == 2
         assert "dropped" not in store.stats().namespaces
         now += 50
         assert store.get("lasts") is None
@@ -383,14 +422,19 @@ def test_a_killed_process_leaves_the_list_that_it_saved_last(filled):
         other(f"store = kvstore.open({str(filled)!r}, warm=True)")
         other("store.get_many([f'k{number}' for number in range(10)])")
         until(lambda: len([*warm_list.read(hot_list(filled))]) == 10)
-        other("store['k10']")
-        saved = os.stat(hot_list(filled))
-        other("store['k1']")
         other.kill()
-    # A tier of which less than an eighth is new isn't worth a write.
-    assert os.stat(hot_list(filled)) == saved
     with opened(filled) as store:
         assert loaded(store) == sorted(f"k{number}" for number in range(10))
+
+
+def test_an_open_store_is_worth_saving_again_once_an_eighth_of_its_tier_is_new(filled):
+    leave_hot(filled, [f"k{number}" for number in range(16)])
+    with opened(filled) as store:
+        for key in ("k1", "k100", "k101", "k1"):
+            assert not store._keeper._is_worth_saving()
+            store[key]
+        store["k102"]
+        assert store._keeper._is_worth_saving()
 
 
 @pytest.mark.parametrize("obstacle", ["a directory in its place", "no permission", "the list is gone"])
@@ -516,6 +560,7 @@ def test_a_child_forked_while_its_parent_loads_goes_on_by_itself(filled, monkeyp
             gate.open.set()
             before = threading.active_count(), store.stats().entries
             assert store["k300"] == [300] * 5
+            until(lambda: store.stats().entries == len(wanted) + 1)
             assert store.warmed(PATIENCE_SECONDS)
             found = order(store)
             store.close()
