@@ -49,8 +49,8 @@ class MemoryTier:
         self._changes = changes
         self._lock = threading.RLock()
         self._seen = 0
-        self.on_use: Callable[[], object] | None = None
-        """Called when a miss has brought something in, until it is None again."""
+        self.on_entry: Callable[[], object] | None = None
+        """Called, under the lock, when something has been offered and may have come in."""
         self.catch_up()
 
     # -- what a hit needs ----------------------------------------------------------------------------------------
@@ -113,8 +113,6 @@ class MemoryTier:
             self._drain()
             entry = self._maker.make(space, token, value, payload, extended, expires)
             self._insert(entry)
-        if self.on_use is not None:
-            self.on_use()
         # Of a container the tier has kept the object itself, of anything else its bytes.
         return value if entry.value is not value or entry.hand is None else entry.hand(value)
 
@@ -268,6 +266,8 @@ class MemoryTier:
             counts.bypassed += 1
         elif not self._policy.tells_all and len(self._policy) < sum(map(len, self._fronts.values())):
             self._follow_policy()
+        if self.on_entry is not None:
+            self.on_entry()
 
     def _evicted(self, entry: Entry) -> None:
         front = self._fronts[entry.space]

@@ -5,8 +5,9 @@ the file has now, so whatever the list says, nothing stale, ended or damaged get
 thread of the handle's own that rests after every millisecond of work: what live traffic has brought in stays, and comes
 first.
 
-That thread goes on to save the list now and then, since a process that is killed closes nothing. No reader and no writer
-does it: the one would be slowed by what it hasn't asked for, and the other may never come.
+The list is saved now and then as well, since a process that is killed closes nothing: by such a thread again, which whoever
+brings a new entry in starts, where it is time to. No thread waits for that time: one that is alive when a process forks
+makes Python warn.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import contextlib
 import os
 import threading
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from time import monotonic, sleep
 
 from kvstore import keys, record, warm_list
@@ -34,10 +35,9 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 SAVE_SECONDS: Final = 300.0
-"""How often the list may be saved while the store is open."""
+"""How long after the list was saved it may be saved again, while the store is open."""
 _RENEWED: Final = 8
-"""It is, where as much as an eighth of the tier has come in since it was saved last, so that a load which has
-settled writes nothing."""
+"""It is, once as much as an eighth of the tier has come in since, so that a load which has settled writes nothing."""
 _WORK_SECONDS: Final = 0.001
 _REST_SECONDS: Final = 0.0002
 """Long enough for another thread to take the interpreter; a rest of no length is none."""
@@ -74,12 +74,15 @@ class Keeper:
         self._engine.keep()
         self._holds.append(self._engine)
         _keepers.add(self)
-        self._resume()
+        self._go_on()
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until what was hot is loaded; whether it is, within so many seconds."""
-        self._resume()
-        self._settled.wait(timeout)
+        self._go_on()
+        thread = self._thread
+        if thread is not None:
+            # Not only until all is loaded: whoever forks next should find the thread gone.
+            thread.join(timeout)
         return self._loaded
 
     def close(self) -> None:
@@ -88,9 +91,7 @@ class Keeper:
         try:
             with self._starting:
                 thread = self._thread
-            # A RuntimeError: it is awake already, or was never started.
-            with contextlib.suppress(RuntimeError):
-                self._wake.release()
+            # Where an interrupt has kept it from being started, it can't be joined.
             with contextlib.suppress(RuntimeError):
                 if thread is not None and thread is not threading.current_thread():
                     # Not for ever: the garbage collector may have come here in a thread that has what this one waits for.
@@ -99,7 +100,6 @@ class Keeper:
             self._left_alone = True
             if self._over:
                 self._let_go()
-        self._settled.set()
         # Half loaded, the tier knows less than the list.
         if self._loaded and self._activity() != self._saved:
             with contextlib.suppress(Exception):
@@ -112,45 +112,37 @@ class Keeper:
     # -- the thread ------------------------------------------------------------------------------------------------
 
     def _await_thread(self) -> None:
-        """There is no thread yet, or none any more."""
+        """There is no thread."""
         self._thread: threading.Thread | None = None
         self._starting = threading.Lock()
-        self._settled = threading.Event()
-        # Locked until the thread is to end.
-        self._wake = threading.Lock()
-        self._wake.acquire()
         # Of the thread and of who closes, the one that comes second lets go.
         self._over = True
         self._left_alone = False
 
-    def _resume(self) -> None:
-        """Start the thread, where there has been none."""
+    def _go_on(self) -> None:
+        """Load, unless that is done or under way."""
+        if not self._loaded:
+            self._have_done(self._load)
+
+    def _have_done(self, work: Callable[[], object]) -> None:
+        """Do the work in a thread, unless one is at work."""
         with self._starting:
-            self._tier.on_use = None
-            if self._closing or self._thread is not None:
+            if self._closing or not self._over:
                 return
-            self._thread = threading.Thread(target=self._run, name="kvstore-warm", daemon=True)
+            self._thread = threading.Thread(target=self._run, args=(work,), name="kvstore-warm", daemon=True)
+            self._over = False
             try:
-                self._over = False
                 self._thread.start()
             except RuntimeError:  # no more threads, or the interpreter is ending: a cold store is a store
                 self._over = True
-                self._settled.set()
+                self._thread = None
 
-    def _run(self) -> None:
+    def _run(self, work: Callable[[], object]) -> None:
         try:
             # Whatever goes wrong, the store is only colder for it.
             with contextlib.suppress(Exception):
-                if not self._loaded:
-                    self._load()
-                self._settled.set()
-                while not (self._closing or self._wake.acquire(timeout=SAVE_SECONDS)):
-                    if self._is_worth_saving():
-                        entries = [*self._gently(self._tier.coldest_first())]
-                        if not self._closing:
-                            self._save(entries)
+                work()
         finally:
-            self._settled.set()
             self._over = True
             if self._left_alone:
                 self._let_go()
@@ -172,6 +164,7 @@ class Keeper:
 
     def _load(self) -> None:
         tier = self._tier
+        tier.on_entry = None
         in_turn = self._in_turn
         with contextlib.closing(warm_list.read(self._path)) as listed:
             # The hottest first: most reads are for few keys, and reads come before all is loaded. Where the policy's order
@@ -185,8 +178,10 @@ class Keeper:
                         self._brought_in += 1
         if tier.is_ordered:
             self._arrange(in_turn)
-        self._in_turn = {}
-        self._loaded = not self._closing
+        if not self._closing:
+            self._in_turn = {}
+            self._loaded = True
+            self._await_news(tier.stats().entries)
 
     def _fitting(self, listed: Iterable[HotKey]) -> Iterator[HotKey]:
         """The hottest that there is room for."""
@@ -235,8 +230,26 @@ class Keeper:
 
     # -- saving ----------------------------------------------------------------------------------------------------
 
+    def _await_news(self, entries: int) -> None:
+        """Begin to count what comes into the tier, which has so many entries that are on the list."""
+        self._came = 0
+        self._due = max(1, entries // _RENEWED)
+        self._not_before = monotonic() + SAVE_SECONDS
+        self._tier.on_entry = self._count
+
+    def _count(self) -> None:
+        self._came += 1
+        if self._came >= self._due and self._over and monotonic() >= self._not_before:
+            self._have_done(self._save_meanwhile)
+
+    def _save_meanwhile(self) -> None:
+        entries = [*self._gently(self._tier.coldest_first())]
+        if not self._closing:
+            self._save(entries)
+
     def _save(self, coldest_first: list[Entry]) -> None:
         activity = self._activity()
+        self._await_news(len(coldest_first))
         hottest_first = reversed(coldest_first)
         warm_list.write(self._path, ((entry.space, _encoded(entry.token), entry.cost) for entry in hottest_first))
         self._saved = activity
@@ -245,18 +258,15 @@ class Keeper:
         """What others have done with the tier."""
         return sum(self._tier.stats().counts.values(), start=Counts(insertions=-self._brought_in))
 
-    def _is_worth_saving(self) -> bool:
-        came = self._activity().insertions - self._saved.insertions
-        return came * _RENEWED >= max(1, self._tier.stats().entries)
-
     # -- after a fork ----------------------------------------------------------------------------------------------
 
     def start_over_in_child(self) -> None:
-        """The thread is the parent's. Whoever first brings something into this process's memory gets it one of its own:
-        a child that does nothing with the store pays for nothing.
+        """The thread is the parent's. What it hasn't loaded is loaded by one of this process's own, which comes with what
+        first comes into its memory: a child that does nothing with the store pays for nothing.
         """
         self._await_thread()
-        self._tier.on_use = self._resume
+        if not self._loaded:
+            self._tier.on_entry = self._go_on
 
 
 def _encoded(token: Token) -> bytes:

@@ -16,7 +16,7 @@ import pytest
 
 import kvstore
 import kvstore.aio
-from kvstore import warm_list
+from kvstore import warm, warm_list
 from kvstore.backends import identify
 from kvstore.engine import _engines
 from tests.conftest import ROOT
@@ -418,23 +418,39 @@ def test_a_handle_that_nobody_closes_saves_all_the_same(filled, handle):
 
 
 def test_a_killed_process_leaves_the_list_that_it_saved_last(filled):
-    with OtherProcess("import kvstore, kvstore.warm; kvstore.warm.SAVE_SECONDS = 0.01") as other:
-        other(f"store = kvstore.open({str(filled)!r}, warm=True)")
-        other("store.get_many([f'k{number}' for number in range(10)])")
-        until(lambda: len([*warm_list.read(hot_list(filled))]) == 10)
+    with OtherProcess("import kvstore, kvstore.warm; kvstore.warm.SAVE_SECONDS = 0") as other:
+        other(f"store = kvstore.open({str(filled)!r}, warm=True); store.warmed()")
+        other("numbers = iter(range(400))")
+        until(lambda: other("store[f'k{next(numbers)}']") and len([*warm_list.read(hot_list(filled))]) >= 5)
         other.kill()
+    listed = [key for _, key, _ in warm_list.read(hot_list(filled))]
     with opened(filled) as store:
-        assert loaded(store) == sorted(f"k{number}" for number in range(10))
+        assert order(store) == [("", key[1:].decode()) for key in reversed(listed)]
 
 
-def test_an_open_store_is_worth_saving_again_once_an_eighth_of_its_tier_is_new(filled):
+def test_an_open_store_is_remembered_again_once_an_eighth_of_its_tier_is_new(filled, monkeypatch):
+    monkeypatch.setattr(warm, "SAVE_SECONDS", 0)
     leave_hot(filled, [f"k{number}" for number in range(16)])
     with opened(filled) as store:
-        for key in ("k1", "k100", "k101", "k1"):
-            assert not store._keeper._is_worth_saving()
-            store[key]
-        store["k102"]
-        assert store._keeper._is_worth_saving()
+        loading = store._keeper._thread
+        store["k1"]
+        store["k100"]
+        assert store._keeper._thread is loading
+        store["k101"]
+        store._keeper._thread.join(PATIENCE_SECONDS)
+        saved = {key for _, key, _ in warm_list.read(hot_list(filled))}
+        assert saved == {b"\x02k%d" % number for number in (*range(16), 100, 101)}
+
+
+def test_an_open_store_is_not_remembered_again_before_its_time(filled):
+    leave_hot(filled, ["k1"])
+    saved = os.stat(hot_list(filled))
+    with opened(filled) as store:
+        loading = store._keeper._thread
+        store.get_many([f"k{number}" for number in range(COUNT)])
+        store.set_many({number: number for number in range(COUNT)})
+        assert store._keeper._thread is loading
+        assert os.stat(hot_list(filled)) == saved
 
 
 @pytest.mark.parametrize("obstacle", ["a directory in its place", "no permission", "the list is gone"])
