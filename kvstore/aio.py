@@ -211,6 +211,10 @@ class Store(CachedFace):
         """Counters since this store was opened, and the state of memory and file now."""
         return await self._run(self._space.stats)
 
+    async def warmed(self, timeout: float | None = None) -> bool:
+        """Wait until what was hot before the restart is in memory again; whether it is, within ``timeout`` seconds."""
+        return await self._run(lambda: self._space.warmed(timeout))
+
     # -- its end -------------------------------------------------------------------------------------------------
 
     async def close(self) -> None:

@@ -91,6 +91,11 @@ class Engine:
             engine.handles += 1
             return engine
 
+    def keep(self) -> None:
+        """One handle more, for who uses the engine beside one; given back by ``release``."""
+        with _lock:
+            self.handles += 1
+
     def require(self, wanted: Options) -> None:
         """Refuse what a handle can't share with the ones that are open."""
         backend = self.backend

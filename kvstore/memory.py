@@ -11,18 +11,16 @@ what is found afterwards is then no older than the file was at the comparison.
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from kvstore import codec
 from kvstore.backends import Backend, Space
 from kvstore.coherence import Change, KnownChanges
-from kvstore.frozen import Frozen
+from kvstore.memory_counts import Counting, TierStats
 from kvstore.memory_entry import Address, Entry, EntryMaker, Token, has_views, token_of
 from kvstore.memory_policy import Policy
-from kvstore.stats import Counts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,11 +46,13 @@ class MemoryTier:
         self._policy = Policy(policy, capacity, self._evicted)
         self.maker = EntryMaker(self._policy.bookkeeping)
         self._fronts: dict[Space, dict[Token, Entry]] = {}
-        self._counts: dict[Space, _Counting] = {}
+        self._counts: dict[Space, Counting] = {}
         self._commits = backend.commits
         self._changes = changes
         self._lock = threading.RLock()
         self._seen = 0
+        self.on_entry: Callable[[], object] | None = None
+        """Called, under the lock, when something has been offered and may have come in."""
         self.catch_up()
 
     # -- what a hit needs ----------------------------------------------------------------------------------------
@@ -60,7 +60,7 @@ class MemoryTier:
     def front(self, space: Space) -> dict[Token, Entry]:
         """The entries of a space by token: to be looked up by anybody, changed by the tier alone."""
         with self._lock:
-            self._counts.setdefault(space, _Counting())
+            self._counts.setdefault(space, Counting())
             return self._fronts.setdefault(space, {})
 
     def replay(self) -> None:
@@ -321,6 +321,8 @@ class MemoryTier:
             counts.bypassed += 1
         elif not policy.tells_all and len(policy) < sum(map(len, self._fronts.values())):
             self._follow_policy()
+        if self.on_entry is not None:
+            self.on_entry()
 
     def _evicted(self, entry: Entry) -> None:
         front = self._fronts[entry.space]
@@ -333,6 +335,64 @@ class MemoryTier:
         for front in self._fronts.values():
             for entry in [entry for entry in front.values() if entry.address not in self._policy]:
                 self._evicted(entry)
+
+    # -- warm restarts -------------------------------------------------------------------------------------------
+
+    @property
+    def is_ordered(self) -> bool:
+        """Whether ``coldest_first`` gives the order in which entries leave, and ``arrange`` sets it."""
+        return self._policy.is_ordered
+
+    @property
+    def room(self) -> int:
+        """How many bytes are free."""
+        return self.capacity - self._policy.bytes
+
+    def holds(self, space: Space, token: Token) -> bool:
+        """Whether there is an entry of the key."""
+        return token in self._fronts.get(space, ())
+
+    def fill(
+        self,
+        space: Space,
+        token: Token,
+        value: object,
+        payload: bytes | memoryview,
+        extended: bool,
+        expires: int | None,
+        commit: int,
+    ) -> Entry | None:
+        """As ``offer``, for what nobody has asked for: only into free room. The entry that is there afterwards, or None."""
+        with self._lock:
+            if commit != self._seen:
+                self._catch_up()
+            if commit != self._seen:
+                return None
+            front = self._fronts.get(space)
+            if front is None:
+                front = self.front(space)
+            if token not in front:
+                self._drain()
+                entry = self.maker.make(space, token, value, payload, extended, expires)
+                if entry.cost <= self.room:
+                    self._insert(entry)
+            return front.get(token)
+
+    def coldest_first(self) -> Iterator[Entry]:
+        """The entries that are there now, in the order in which they would leave; where that can't be told, in any."""
+        with self._lock:
+            self._drain()
+            if self._policy.is_ordered:
+                return self._policy.coldest_first()
+            return iter([entry for front in self._fronts.values() for entry in front.values()])
+
+    def arrange(self, entries: Iterable[Entry]) -> None:
+        """Have these entries leave after all others, in this order."""
+        with self._lock:
+            self._drain()
+            self._policy.renew(entry for entry in entries if self._fronts[entry.space].get(entry.token) is entry)
+
+    # -- what happens to it as a whole ---------------------------------------------------------------------------
 
     def held(self) -> threading.RLock:
         """The tier's lock, for who must keep everything as it is for a while."""
@@ -375,53 +435,6 @@ class MemoryTier:
             self._drain()
             counts = {space: counting.frozen() for space, counting in self._counts.items()}
             return TierStats(counts, sum(map(len, self._fronts.values())), self._policy.bytes)
-
-
-class TierStats(Frozen):
-    """A memory tier at one moment: counters by space, entries and what they cost in bytes."""
-
-    counts: dict[Space, Counts]
-    entries: int
-    memory_bytes: int
-
-
-class _Tally:
-    """A counter that counts without a lock: ``next(steps)`` is one atomic step of C."""
-
-    __slots__ = ("_looks", "steps")
-
-    def __init__(self) -> None:
-        self.steps = itertools.count()
-        self._looks = 0
-
-    def value(self) -> int:
-        """How many steps others have made. Looking is a step too, and so is counted itself."""
-        value = next(self.steps) - self._looks
-        self._looks += 1
-        return value
-
-
-class _Counting:
-    """The counters of one space while they count; all but the tallies change under the tier's lock."""
-
-    __slots__ = ("bypassed", "evictions", "expirations", "hits", "insertions", "invalidations", "missed", "not_there")
-
-    def __init__(self) -> None:
-        self.hits = self.insertions = self.evictions = self.invalidations = self.expirations = self.bypassed = 0
-        self.missed = _Tally()
-        self.not_there = _Tally()
-
-    def frozen(self) -> Counts:
-        return Counts(
-            hits=self.hits,
-            misses=self.missed.value(),
-            absent=self.not_there.value(),
-            insertions=self.insertions,
-            evictions=self.evictions,
-            invalidations=self.invalidations,
-            expirations=self.expirations,
-            bypassed=self.bypassed,
-        )
 
 
 def _address(space: Space, token: Token) -> Address:

@@ -6,13 +6,14 @@ The policies aren't thread-safe; the memory tier calls them under its lock only.
 from __future__ import annotations
 
 import contextlib
+import copy
 import operator
 
 import cachetools
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, Final
 
     from kvstore.memory_entry import Address, Entry
@@ -50,6 +51,9 @@ class Policy:
         self.tells_all = base in _NAMED.values()
         """Whether it is one of the four: everything that fits is taken, and leaves by an eviction that is
         reported. Others, such as those with a time limit, may refuse it, or drop it in silence."""
+        self.is_ordered = base in _ORDERED
+        """Whether the order in which entries leave can be told, and is theirs who come in, or come in anew."""
+        self._leave: Callable[[Any], tuple[Address, Entry]] = base.popitem
         self._kind: Callable[[int], cachetools.Cache[Address, Entry]] = type(
             base.__name__,
             (base,),
@@ -101,6 +105,19 @@ class Policy:
         self.intact = True
         return taken
 
+    def coldest_first(self) -> Iterator[Entry]:
+        """The entries that are in it now, in the order in which they would leave; for a policy that ``is_ordered``."""
+        rest = copy.copy(self._cache)
+        return (self._leave(rest)[1] for _ in range(len(rest)))
+
+    def renew(self, entries: Iterable[Entry]) -> None:
+        """Have entries that are in it come in anew, in this order."""
+        self.intact = False
+        with contextlib.suppress(Exception):
+            for entry in entries:
+                self._cache[entry.address] = entry
+            self.intact = True
+
     def remove(self, address: Address) -> None:
         """Take the entry out, where it is in."""
         self.intact = False
@@ -114,6 +131,10 @@ class Policy:
         self.intact = True
         """False after an exception, of the policy's or from a signal, left it in an unknown state: ``clear``
         it then."""
+
+
+_ORDERED: Final = frozenset({cachetools.LRUCache, cachetools.FIFOCache, cachetools.LFUCache})
+"""A subclass may share with its copy what it has added, so a copy of it must not be taken apart."""
 
 
 def _resolve(policy: str | type[Any]) -> type[cachetools.Cache[Any, Any]]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from kvstore.memoize import Memoize
     from kvstore.transaction import Snapshot, Transaction
     from kvstore.verify import VerifyReport
+    from kvstore.warm import Keeper
 
     R = TypeVar("R")
 
@@ -74,11 +75,12 @@ class Store(CachedSpace):
     makes the other process open the same file. Use it as a context manager, or ``close`` it.
     """
 
-    def __init__(self, handle: Handle, opening: dict[str, Any]) -> None:
+    def __init__(self, handle: Handle, opening: dict[str, Any], keeper: Keeper | None) -> None:
         super().__init__("", handle)
         self._opening = opening
+        self._keeper = keeper
         self._namespaces: weakref.WeakValueDictionary[str, Namespace] = weakref.WeakValueDictionary()
-        self._finalizer = weakref.finalize(self, _give_back, handle.engine, handle.tier)
+        self._finalizer = weakref.finalize(self, _give_back, handle.engine, handle.tier, keeper)
 
     # -- namespaces ----------------------------------------------------------------------------------------------
 
@@ -210,6 +212,13 @@ class Store(CachedSpace):
             namespaces=tier.counts,
         )
 
+    def warmed(self, timeout: float | None = None) -> bool:
+        """Wait until what was hot before the restart is in memory again; whether it is, within ``timeout`` seconds.
+
+        For a handle that was opened with ``warm=True``; False at once for any other. Reads need not wait for it.
+        """
+        return self._keeper is not None and self._keeper.wait(timeout)
+
     # -- moving records ------------------------------------------------------------------------------------------
 
     def export_records(self, *, prefix: Any = None, namespace: str | None = None) -> Iterator[Dumped]:
@@ -319,6 +328,7 @@ def open(
     create: bool = True,
     timeout: float | None = None,
     clock: expiry.Clock = time.time,
+    warm: bool = False,
 ) -> Store:
     """Open the store at ``location``, a path; made where nothing is there and ``create`` is true.
 
@@ -328,7 +338,8 @@ def open(
     KiB); None is bounded by the disk. ``durability`` says what a power cut may undo: ``"full"`` nothing that was
     acknowledged, ``"relaxed"`` the last commits, ``"none"`` anything, for data that can be rebuilt. ``timeout`` is
     how many seconds a write waits for other processes' writes before it raises ``StoreBusyError``; None waits as long
-    as it takes. ``clock`` gives seconds since the epoch, for expiry.
+    as it takes. ``clock`` gives seconds since the epoch, for expiry. ``warm`` remembers which keys are hot, in a file beside
+    the store, when it is closed and now and then before; and loads their values, as they are by then, in the background.
 
     A store that this process has open already is shared, each handle with a memory tier of its own.
 
@@ -350,13 +361,22 @@ def open(
         "create": create,
         "timeout": timeout,
         "clock": clock,
+        "warm": warm,
     }
     engine = Engine.acquire(location, Options(durability, readonly, create, max_size))
+    keeper = None
     try:
         tier = MemoryTier(cache_size, policy, engine.backend, engine.companion)
         engine.tiers.add(tier)
-        return Store(Handle(engine, tier, clock, timeout, readonly), opening)
+        if warm and cache_size:
+            from kvstore.warm import Keeper
+
+            keeper = Keeper(engine, tier, clock)
+            keeper.begin()
+        return Store(Handle(engine, tier, clock, timeout, readonly), opening, keeper)
     except BaseException:
+        if keeper is not None:
+            keeper.close()
         engine.release()
         raise
 
@@ -393,9 +413,13 @@ def _require_size(name: str, value: object, least: int) -> None:
         raise ValueError(f"{name} must be at least {least} bytes, not {value}")
 
 
-def _give_back(engine: Engine, tier: MemoryTier) -> None:
-    tier.close()
-    engine.release()
+def _give_back(engine: Engine, tier: MemoryTier, keeper: Keeper | None) -> None:
+    try:
+        if keeper is not None:
+            keeper.close()
+    finally:
+        tier.close()
+        engine.release()
 
 
 _IMPORTED_LATE: Final = (
@@ -422,6 +446,7 @@ _IMPORTED_LATE: Final = (
     "kvstore.verify",
     "kvstore.verify_report",
     "kvstore.verify_structures",
+    "kvstore.warm",
 )
 
 _IMPORTED_WITH: Final = {"numpy": "kvstore.arrays", "ml_dtypes": "ml_dtypes"}

@@ -49,6 +49,7 @@ HEAVY = {
     "kvstore.structures_set",
     "kvstore.transaction",
     "kvstore.verify",
+    "kvstore.warm",
 }
 
 

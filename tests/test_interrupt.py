@@ -207,3 +207,30 @@ def test_opening_and_closing_interrupted_anywhere_leave_a_file_that_opens(tmp_pa
         within_reason(lambda: kvstore.open(path, durability="none").close())
         with kvstore.open(path, durability="none") as store:
             assert dict(store) == BEFORE, place
+
+
+@pytest.mark.torture
+@pytest.mark.parametrize("operation", ["open", "close"])
+def test_opening_and_closing_a_warm_store_interrupted_anywhere_leave_one_that_opens_warm(tmp_path, operation):
+    path = tmp_path / "store.kv"
+
+    def opened():
+        store = kvstore.open(path, durability="none", warm=True)
+        assert store.warmed(PATIENCE_SECONDS)
+        return store
+
+    def closing():
+        stores = [opened()]
+        for place in everywhere(lambda: stores.pop().close()):
+            yield place
+            stores.append(opened())
+
+    with opened() as store:
+        store.set_many(BEFORE)
+    opening = everywhere(lambda: kvstore.open(path, durability="none", warm=True).close())
+    for place in opening if operation == "open" else closing():
+        gc.collect()
+        within_reason(lambda: kvstore.open(path, durability="none").close())
+        with opened() as store:
+            assert store.get_many(BEFORE) == BEFORE, place
+            assert store.stats().misses == 0, place

@@ -29,6 +29,7 @@ LAYERS = (
     ("structures*",),
     ("forecast*",),
     ("dump*",),
+    ("warm",),
     ("memory*",),
     ("engine*",),
     ("commit*",),
@@ -37,6 +38,7 @@ LAYERS = (
     ("expiry*",),
     ("elements",),
     ("coherence*",),
+    ("warm_list",),
     ("backends", "backends.*"),
     ("record*",),
     ("codec*",),
@@ -65,7 +67,7 @@ HOMES = {
     "numpy": ("arrays",),
     "opentelemetry": ("metrics.opentelemetry",),
     "prometheus_client": ("metrics.prometheus",),
-    "xxhash": ("record", "expiry", "coherence", "companion"),
+    "xxhash": ("record", "expiry", "coherence", "companion", "warm_list"),
 }
 
 # Known to every type checker, and imported for it alone.

@@ -22,6 +22,7 @@ from kvstore.backends import lmdb_env
 from tests.mapping_judge import Judge, steps_on
 from tests.other_process import OtherProcess
 from tests.strategies import fingerprint, same
+from tests.threads import PATIENCE_SECONDS
 from tests.tiers import assert_books_balance, assert_memory_is_true
 
 SPACES = ("", "n", "m")
@@ -127,8 +128,10 @@ class SharedStoreMachine(RuleBasedStateMachine):
         self.other = None
         self.open_the_other()
 
-    def opened(self, size):
-        return kvstore.open(self.path, durability="none", cache_size=size, clock=lambda: self.now)
+    def opened(self, size, *, warm=False):
+        store = kvstore.open(self.path, durability="none", cache_size=size, clock=lambda: self.now, warm=warm)
+        assert store.warmed(PATIENCE_SECONDS) == (warm and size > 0)
+        return store
 
     def open_the_other(self):
         self.other = servant()
@@ -280,11 +283,11 @@ class SharedStoreMachine(RuleBasedStateMachine):
 
     # -- opening, closing and compacting ----------------------------------------------------------
 
-    @rule(actor=handles, size=sizes)
+    @rule(actor=handles, size=sizes, warm=st.booleans())
     @precondition(lambda self: self.writer is None and not self.snapshots)
-    def reopen(self, actor, size):
+    def reopen(self, actor, size, warm):
         self.handles[actor].close()
-        self.handles[actor] = self.opened(size)
+        self.handles[actor] = self.opened(size, warm=warm)
 
     @rule(leaves=st.sampled_from((True, False, False, False)))
     @precondition(lambda self: self.writer != "other")

@@ -19,6 +19,7 @@ from tests import policies, strategies
 from tests.mapping_contract import order, small_values, spoil
 from tests.mapping_judge import Judge, outcome, steps_on
 from tests.strategies import same
+from tests.threads import PATIENCE_SECONDS
 from tests.tiers import assert_books_balance, assert_memory_is_true
 
 few_keys = st.sampled_from(("a", "b", "c", 1, -1, b"a", ("a", 1), "é")) | strategies.keys()
@@ -43,8 +44,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.fresh = None
         self.open(size, policy)
 
-    def open(self, size, policy):
-        self.store = kvstore.open(self.path, durability="none", cache_size=size, policy=policy)
+    def open(self, size, policy, *, warm=False):
+        self.store = kvstore.open(self.path, durability="none", cache_size=size, policy=policy, warm=warm)
+        assert self.store.warmed(PATIENCE_SECONDS) == (warm and size > 0)
         self.fresh = kvstore.open(self.path, durability="none", cache_size=0)
 
     # -- through the one handle or the other ------------------------------------------------------
@@ -95,10 +97,10 @@ class StoreMachine(RuleBasedStateMachine):
 
     # -- opening and closing ----------------------------------------------------------------------
 
-    @rule(size=cache_sizes, policy=any_policy)
-    def close_everything_and_reopen(self, size, policy):
+    @rule(size=cache_sizes, policy=any_policy, warm=st.booleans())
+    def close_everything_and_reopen(self, size, policy, warm):
         self.close()
-        self.open(size, policy)
+        self.open(size, policy, warm=warm)
 
     @rule(policy=any_policy)
     def reopen_with_half_the_memory(self, policy):

@@ -45,6 +45,7 @@ class LmdbBackend:
         self.companion = self.companion_of(identity)
         self.bounded = options.max_size is not None
         self._readers_checked = 0
+        self.hot_list = lmdb_file.beside(identity, "-hot")
         self._limit = SizeLimit(identity, options.max_size)
         if not os.path.lexists(identity):
             if options.readonly or not options.create:

@@ -136,6 +136,9 @@ class Backend(Protocol):
     companion: str
     """The path where processes that share the store keep a file of their own beside it."""
 
+    hot_list: str
+    """The path where the keys that memory held are remembered; the store knows nothing of it."""
+
     def get(self, space: Space, key: bytes) -> tuple[bytes | None, int]:
         """One record and the commit id it was read at, in a read transaction that ends with the call."""
 

@@ -12,7 +12,7 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bench import arrays, memoized, memory, reads, sharing, startup, structures, writes
+from bench import arrays, memoized, memory, reads, restart, sharing, startup, structures, writes
 from bench.rows import Measurement, NotMeasurableError, Row
 
 ROWS: tuple[Row, ...] = (
@@ -24,6 +24,7 @@ ROWS: tuple[Row, ...] = (
     *memoized.ROWS,
     *structures.ROWS,
     *startup.ROWS,
+    *restart.ROWS,
 )
 LIBRARIES = ("lmdb", "msgpack", "cachetools", "xxhash", "numpy", "joblib", "diskcache")
 
