@@ -25,7 +25,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
 
-    from kvstore.memory_entry import Entry
 
 _LOOK_SECONDS: Final = 0.05
 """How often a thread that waits for others to commit its write looks whether anybody does."""
@@ -130,7 +129,7 @@ class Committer:
         self,
         key: bytes,
         record: bytes,
-        entry: Entry | None,
+        entry: Any,
         tier: Tier,
         timeout: float | None,
     ) -> bool:

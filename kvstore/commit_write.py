@@ -12,7 +12,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol
 
-    from kvstore.memory_entry import Entry
 else:
     Protocol = object
 
@@ -23,7 +22,7 @@ class Tier(Protocol):
     def forget(self, changed: Mapping[Change, Any]) -> None:
         """Drop these keys: what memory knows of them may be about to end."""
 
-    def forget_one(self, entry: Entry) -> None:
+    def forget_one(self, entry: Any) -> None:
         """As ``forget``, of the one key that a commit is about to change, to this entry."""
 
     def abandon(self, changed: Iterable[Change]) -> None:
@@ -32,7 +31,7 @@ class Tier(Protocol):
     def committed(self, commit: int, changed: Mapping[Change, Any]) -> None:
         """The commit is durable: drop what it changed, and take in the entries that it noted for this tier."""
 
-    def committed_one(self, commit: int, entry: Entry) -> None:
+    def committed_one(self, commit: int, entry: Any) -> None:
         """As ``committed``, of a commit that changed one key, to this entry."""
 
 
