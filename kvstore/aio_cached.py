@@ -44,6 +44,8 @@ class LoopSpace(CachedSpace):
         self._timeout = handle.timeout
         self._purge = self._purge_few
 
+    set = WritableSpace.set  # the base's commits in the thread that calls it
+
     def _fetch_by(self, *_: object) -> NoReturn:
         raise FileNeededError
 
