@@ -10,6 +10,7 @@ import sys
 
 from kvstore import codec, keys
 from kvstore.backends import Space
+from kvstore.memory_sample import MOST_COST, UNRANKED, rank
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,12 +45,13 @@ def token_of(encoded: bytes) -> Token:
 class Entry:
     """A value in the memory tier. A reader gets ``hand(value)``; where ``hand`` is None, ``value`` itself."""
 
-    __slots__ = ("address", "cost", "expires", "hand", "space", "token", "value")
+    __slots__ = ("address", "cost", "expires", "hand", "rank", "space", "token", "value")
 
     address: Address
     cost: int
     expires: int | None
     hand: Callable[[Any], Any] | None
+    rank: int
     space: Space
     token: Token
     value: Any
@@ -78,6 +80,7 @@ class EntryMaker:
         entry.token = token
         entry.address = token if not space else (space, token)
         entry.expires = expires
+        entry.rank = rank(space, token)
         cost = self._bookkeeping + sys.getsizeof(token)
         if space:
             cost += _PAIR_BYTES + _WIDE_BYTES
@@ -99,6 +102,8 @@ class EntryMaker:
             entry.value = bytes(payload)
             entry.hand = _decode_extended if extended else _decode_plain
             entry.cost = cost + sys.getsizeof(entry.value)
+        if entry.cost > MOST_COST:
+            entry.rank = UNRANKED
         return entry
 
     def _with_shared_keys(self, value: dict[Any, Any]) -> tuple[dict[Any, Any], int]:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from typing import Any, Final, Self, TypeVar
 
     from kvstore.dump_record import DumpRecord
+    from kvstore.forecast import Forecast
+    from kvstore.memory_sample import Traffic
     from kvstore.transaction import Snapshot, Transaction
     from kvstore.verify import VerifyReport
 
@@ -190,6 +192,20 @@ class Store(CachedSpace):
             namespaces=tier.counts,
         )
 
+    def forecast(
+        self, *, sizes: Iterable[int] | None = None, policies: Iterable[str | type[Any]] = ("lru",)
+    ) -> Forecast:
+        """Hit rates that the memory tier would have had with other sizes and policies, given the lookups and writes that
+        came through this handle.
+
+        ``sizes`` are in bytes, as ``cache_size``; None takes up to nine, from where everything seen fits downward by halves,
+        and the present one. ``policies`` are as for ``open``. Takes about a second a policy, in which the store goes on.
+        Raises ``KvstoreError`` where the memory tier is off. See ``Forecast``.
+        """
+        from kvstore.forecast import forecast
+
+        return forecast(self._traffic(), self._tier.capacity, self._opening["policy"], sizes, policies)
+
     # -- moving records ------------------------------------------------------------------------------------------
 
     def export_records(self, *, prefix: Any = None, namespace: str | None = None) -> Iterator[DumpRecord]:
@@ -240,6 +256,15 @@ class Store(CachedSpace):
                     txn.check_size()
             txn.check_size()
         return count
+
+    def _traffic(self) -> Traffic:
+        if not self._tier.capacity:
+            identity = self._engine.backend and self._engine.identity
+            raise KvstoreError(
+                f"{identity} is open with cache_size=0, so no traffic is sampled; open it with a memory tier, "
+                "however small: sizes beyond its own are forecast too"
+            )
+        return self._tier.traffic()
 
     def _namespace(self, name: str) -> CachedSpace:
         return self.namespace(name) if name else self
@@ -373,6 +398,7 @@ _IMPORTED_LATE: Final = (
     "kvstore.backends.lmdb_fork",
     "kvstore.codec_extended",
     "kvstore.dump_record",
+    "kvstore.forecast",
     "kvstore.once",
     "kvstore.registry",
     "kvstore.transaction",
