@@ -18,10 +18,10 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, NoReturn, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, Self, TypeVar
 
 from kvstore import store as sync
 from kvstore.aio_cached import CachedFace
@@ -33,6 +33,9 @@ from kvstore.engine import ClosedEngine
 from kvstore.errors import StoreBusyError
 from kvstore.stats import Counts, Stats
 from kvstore.verify import VerifyReport
+
+if TYPE_CHECKING:
+    from kvstore.forecast import Forecast
 
 __all__ = [
     "Namespace",
@@ -190,6 +193,12 @@ class Store(CachedFace):
     async def stats(self) -> Stats:
         """Counters since this store was opened, and the state of memory and file now."""
         return await self._run(self._space.stats)
+
+    async def forecast(
+        self, *, sizes: Iterable[int] | None = None, policies: Iterable[str | type[Any]] = ("lru",)
+    ) -> Forecast:
+        """Hit rates that the memory tier would have had with other sizes and policies."""
+        return await self._run(lambda: self._space.forecast(sizes=sizes, policies=policies))
 
     # -- its end -------------------------------------------------------------------------------------------------
 

@@ -80,11 +80,15 @@ class Forecast(Frozen):
             raise ValueError(f"target is a hit rate, from 0 to 1, not {target!r}")
         rated = [(row.hit_rate, row) for row in self.rows if row.hit_rate is not None]
         if not rated:
-            raise KvstoreError("nothing was looked up yet, so nothing can be recommended; let the store serve for a while")
+            raise KvstoreError(
+                "nothing was looked up yet, so nothing can be recommended; let the store serve for a while"
+            )
         best = max(rate for rate, _ in rated)
         enough = target if target <= best else best - A_POINT
         # Compared by size and rate alone, the first one asked for winning a tie.
-        return min(((rate, row) for rate, row in rated if rate >= enough), key=lambda found: (found[1].size, -found[0]))[1]
+        return min(
+            ((rate, row) for rate, row in rated if rate >= enough), key=lambda found: (found[1].size, -found[0])
+        )[1]
 
     def __iter__(self) -> Iterator[Prediction]:
         return iter(self.rows)
@@ -107,9 +111,10 @@ class Forecast(Frozen):
     def _summary(self) -> str:
         if self.measured is None:
             return "nothing was looked up yet"
+        sampled = "every key" if self.sampled == 1 else f"one key in {1 / self.sampled:.3g}"
         return (
             f"* measured: {self.measured:.1%} with {_name(self.policy)} at {_size(self.cache_size)}, "
-            f"over {self.lookups:,} lookups; {self.sampled:.3g} of the keys sampled"
+            f"over {self.lookups:,} lookups; {sampled} sampled"
         )
 
 
@@ -125,7 +130,7 @@ def forecast(
     wanted = list(dict.fromkeys(policies))
     if not wanted:
         raise ValueError("policies is empty; name one at least, such as 'lru'")
-    miniatures = Miniatures(traffic)
+    miniatures = Miniatures(traffic, policy)
     checked = _default_sizes(miniatures.footprint, cache_size) if sizes is None else sorted(set(map(_checked, sizes)))
     if not checked:
         raise ValueError("sizes is empty; give one at least, or None for a range around what the traffic needs")

@@ -14,7 +14,7 @@ import random
 import statistics
 
 from kvstore.memory_policy import Policy
-from kvstore.memory_sample import ABSENT, DROP, FOUND, HIT, KIND_BITS, PAUSED, WRITE, Traffic
+from kvstore.memory_sample import ABSENT, DROP, FOUND, HIT, KINDS, PAUSED, WRITE, Traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,10 +40,13 @@ class Key:
 class Miniatures:
     """A tier's traffic, ready to be run through miniature tiers."""
 
-    def __init__(self, traffic: Traffic) -> None:
+    def __init__(self, traffic: Traffic, policy: str | type[Any]) -> None:
+        """``policy`` is the one that the tier has had."""
         self._rate = traffic.rate
         events = _decoded(traffic)
-        costs = {key.address: key.cost for kind, key in events if kind <= WRITE and key.cost}
+        self._priced = {key for kind, key in events if kind <= WRITE and key.cost}
+        self._bookkeeping = _bookkeeping(policy)
+        costs = {key.address: key.cost for key in self._priced}
         self.footprint = sum(costs.values()) / traffic.rate
         """What all that was seen would cost together, in bytes."""
         begin = 0 if traffic.complete else _settled(events)
@@ -61,6 +64,12 @@ class Miniatures:
 
     def hit_rate(self, policy: str | type[Any], size: int) -> tuple[float | None, float | None]:
         """The hit rate with this policy at this size, and its standard error."""
+        # Part of what an entry costs is its place in the policy's tables.
+        more = _bookkeeping(policy) - self._bookkeeping
+        if more:
+            self._bookkeeping += more
+            for key in self._priced:
+                key.cost += more
         rate = self._run(policy, size, self._rate, *self._whole)
         if not self.lookups:
             return None, None
@@ -154,15 +163,18 @@ class Miniature:
         self._policy.clear()
 
 
+def _bookkeeping(policy: str | type[Any]) -> int:
+    return Policy(policy, 0, lambda key: None).bookkeeping
+
+
 def _decoded(traffic: Traffic) -> list[Event]:
-    mask = (1 << KIND_BITS) - 1
     keys: dict[tuple[int, int], Key] = {}
     events = []
     for kind, address, cost in zip(traffic.kinds, traffic.keys, traffic.costs, strict=True):
         key = keys.get((address, cost))
         if key is None:
             key = keys[address, cost] = Key(address, cost)
-        events.append((kind & mask, key))
+        events.append((kind & KINDS, key))
     return events
 
 
@@ -186,15 +198,15 @@ def _dealt(events: list[Event]) -> list[list[Event]]:
     """The events by key, at random, in so many groups; what is about no key is in each of them."""
     draw = random.Random(0)  # noqa: S311  # the same groups each time
     hands: list[list[Event]] = [[] for _ in range(_GROUPS)]
-    whose: dict[int, list[Event]] = {}
+    whose: dict[int, int] = {}
     for event in events:
         kind, key = event
         if kind > DROP:
             for hand in hands:
                 hand.append(event)
             continue
-        hand = whose.get(key.address)
-        if hand is None:
-            hand = whose[key.address] = draw.choice(hands)
-        hand.append(event)
+        group = whose.get(key.address)
+        if group is None:
+            group = whose[key.address] = draw.randrange(_GROUPS)
+        hands[group].append(event)
     return hands

@@ -21,7 +21,8 @@ from kvstore.coherence import Change, Changes
 from kvstore.frozen import Frozen
 from kvstore.memory_entry import Address, Entry, EntryMaker, Token, token_of
 from kvstore.memory_policy import Policy
-from kvstore.memory_sample import Sample, Traffic, rank
+from kvstore.memory_rank import rank
+from kvstore.memory_sample import Sample, Traffic
 from kvstore.stats import Counts
 
 TYPE_CHECKING = False

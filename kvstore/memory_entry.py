@@ -10,7 +10,7 @@ import sys
 
 from kvstore import codec, keys
 from kvstore.backends import Space
-from kvstore.memory_sample import MOST_COST, UNRANKED, rank
+from kvstore.memory_rank import UNRANKED, rank
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ _FLOAT_BYTES: Final = sys.getsizeof(1.0)
 _PAIR_BYTES: Final = sys.getsizeof(("", ""))
 _WIDE_BYTES: Final = 110  # more in the tables: Python keeps no hash beside a str in a dict of nothing else
 _COST_BYTES: Final = sys.getsizeof(1 << 30)
+_MOST_RANKED: Final = (1 << 32) - 1  # what a record of the sample has room for
 _MAX_SHAPES: Final = 64
 _MAX_SHAPE_KEYS: Final = 16
 
@@ -102,7 +103,7 @@ class EntryMaker:
             entry.value = bytes(payload)
             entry.hand = _decode_extended if extended else _decode_plain
             entry.cost = cost + sys.getsizeof(entry.value)
-        if entry.cost > MOST_COST:
+        if entry.cost > _MOST_RANKED:
             entry.rank = UNRANKED
         return entry
 

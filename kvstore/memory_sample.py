@@ -15,17 +15,15 @@ from array import array
 from itertools import compress
 from operator import attrgetter
 
-import xxhash
-
-from kvstore.backends import Space
 from kvstore.frozen import Frozen
+from kvstore.memory_rank import MOST_RANK, RANK, rate
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from typing import Final
 
-    from kvstore.memory_entry import Address, Entry, Token
+    from kvstore.memory_entry import Address, Entry
 
 HIT, MISS, WRITE, DROP, CLEARED, FOUND, ABSENT, PAUSED = range(8)
 """Kinds of records. Each has a key, as its hash, and what its entry costs in bytes:
@@ -36,18 +34,15 @@ HIT, MISS, WRITE, DROP, CLEARED, FOUND, ABSENT, PAUSED = range(8)
 in the file. ``ABSENT``: in the place of the key, how many found nothing. The two go together.
 ``PAUSED``: from here to the next ``FOUND`` no hits are recorded.
 """
-KIND_BITS: Final = 3
-_RANK: Final = 1 << KIND_BITS
-_MOST_RANK: Final = 31 * _RANK
-UNRANKED: Final = -1
-"""The rank of what is never sampled."""
+KINDS: Final = RANK - 1
+"""The bits of a kind in what is recorded of it; the key's rank has the others."""
 
 _FULL: Final = 14 * 4096
 _MARKED_EVERY: Final = 2048
 _FLAGS: Final = 1 << 15
 _MANY_KEYS: Final = 6000
 _FEW_HELD: Final = 32
-MOST_COST: Final = (1 << 32) - 1
+_MOST_COUNT: Final = (1 << 32) - 1
 
 # In fiftieths of a hit: what it costs to look at one, and to record it. A hit pays 1, and a miss, which costs as much as many
 # hits, enough to record the next few.
@@ -64,7 +59,7 @@ class Traffic(Frozen):
     """A sample's records at one moment, column by column."""
 
     kinds: Sequence[int]
-    """The kind in the lower ``KIND_BITS``."""
+    """The kinds in the bits that are in ``KINDS``."""
     keys: Sequence[int]
     costs: Sequence[int]
     rate: float
@@ -156,9 +151,9 @@ class Sample:
 
     def _note(self, kind: int, key: int = 0, cost: int = 0) -> None:
         """Record what is about no key, and so stays while keys are given up."""
-        self._kinds.append(kind | _MOST_RANK)
+        self._kinds.append(kind | MOST_RANK)
         self._keys.append(key)
-        self._costs.append(min(cost, MOST_COST))
+        self._costs.append(min(cost, _MOST_COUNT))
 
     # -- keeping it small ----------------------------------------------------------------------------------------
 
@@ -177,14 +172,14 @@ class Sample:
             self._note(PAUSED)
         while len(self._kinds) > _FULL:
             # Fewer keys over a longer time rather than more over a shorter one, down to what still makes a sample.
-            if self._flags.count(1) > _MANY_KEYS and self._held() * _rate(self._floor) > _FEW_HELD:
+            if self._flags.count(1) > _MANY_KEYS and self._held() * rate(self._floor) > _FEW_HELD:
                 self._give_up_keys()
             else:
                 self._forget_oldest()
         self._due = len(self._kinds) + _MARKED_EVERY
 
     def _give_up_keys(self) -> None:
-        self._floor = floor = self._floor + _RANK
+        self._floor = floor = self._floor + RANK
         kept = bytes(map(floor.__le__, self._kinds))
         for column in (self._kinds, self._keys, self._costs):
             end = 0
@@ -202,7 +197,7 @@ class Sample:
     def _forget_oldest(self) -> None:
         self._complete = False
         # From a mark on, so that what is left is counted.
-        end = self._kinds.index(ABSENT | _MOST_RANK, len(self._kinds) // 4) + 1
+        end = self._kinds.index(ABSENT | MOST_RANK, len(self._kinds) // 4) + 1
         for column in (self._kinds, self._keys, self._costs):
             del column[:end]
         self._flags = bytearray(_FLAGS)
@@ -212,27 +207,8 @@ class Sample:
         kinds, keys, costs = self._kinds[:], self._keys[:], self._costs[:]
         kinds.extend((FOUND, ABSENT))
         keys.extend((self._found, self._absent() - self._absent_before))
-        costs.extend((min(self._missed, MOST_COST), 0))
-        return Traffic(kinds, keys, costs, _rate(self._floor), self._complete)
-
-
-def rank(space: Space, token: Token) -> int:
-    """Up to which rarity of sampling a key is sampled, the same in every process: of all keys, two to the power of -r/2 have at
-    least the rank r, for r from 0 to 31. It is given ready to be joined with a kind, as an int that Python keeps anyway.
-    """
-    seed = xxhash.xxh3_64_intdigest(space.encode()) if space else 0
-    kind = type(token)
-    if kind is str:
-        digest = xxhash.xxh3_64_intdigest(token.encode(), seed)  # type: ignore[union-attr]
-    elif kind is int:
-        digest = xxhash.xxh3_64_intdigest(b"%d" % token, seed ^ 1)
-    else:
-        digest = xxhash.xxh3_64_intdigest(token, seed ^ 2)  # type: ignore[arg-type]
-    return min((128 - (digest * digest).bit_length()) * _RANK, _MOST_RANK)
-
-
-def _rate(floor: int) -> float:
-    return 2.0 ** (-floor / _RANK / 2)
+        costs.extend((min(self._missed, _MOST_COUNT), 0))
+        return Traffic(kinds, keys, costs, rate(self._floor), self._complete)
 
 
 def _flag(key: int) -> int:

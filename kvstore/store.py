@@ -11,7 +11,7 @@ from types import TracebackType
 from kvstore import expiry, keys
 from kvstore.backends import OWN_SPACE, Durability, Options, Writing
 from kvstore.cached import CachedSpace, Handle
-from kvstore.engine import Engine, is_in_use
+from kvstore.engine import ClosedEngine, Engine, is_in_use
 from kvstore.errors import InvalidKeyTypeError, InvalidKeyValueError, KvstoreError, RoomPendingError, StoreBusyError
 from kvstore.memory import MemoryTier
 from kvstore.stats import Counts, Stats
@@ -198,13 +198,17 @@ class Store(CachedSpace):
         """Hit rates that the memory tier would have had with other sizes and policies, given the lookups and writes that
         came through this handle.
 
-        ``sizes`` are in bytes, as ``cache_size``; None takes up to nine, from where everything seen fits downward by halves,
-        and the present one. ``policies`` are as for ``open``. Takes about a second a policy, in which the store goes on.
-        Raises ``KvstoreError`` where the memory tier is off. See ``Forecast``.
+        ``sizes`` are in bytes, as ``cache_size``; None takes the present one, and eight of which the largest holds all that
+        was asked for, each half the next. ``policies`` are as for ``open``. Takes some tenths of a second for each size and
+        policy, in which the store goes on, and for that time some tens of MB.
+
+        Raises ``KvstoreError`` where the memory tier is off, ``ValueError`` and ``TypeError`` for sizes and policies that make
+        no sense. See ``Forecast``.
         """
         from kvstore.forecast import forecast
 
-        return forecast(self._traffic(), self._tier.capacity, self._opening["policy"], sizes, policies)
+        options = self._opening
+        return forecast(self._traffic(), options["cache_size"], options["policy"], sizes, policies)
 
     # -- moving records ------------------------------------------------------------------------------------------
 
@@ -258,10 +262,11 @@ class Store(CachedSpace):
         return count
 
     def _traffic(self) -> Traffic:
-        if not self._tier.capacity:
-            identity = self._engine.backend and self._engine.identity
+        if not self._finalizer.alive:
+            ClosedEngine(self._engine.identity).refuse()
+        if not self._opening["cache_size"]:
             raise KvstoreError(
-                f"{identity} is open with cache_size=0, so no traffic is sampled; open it with a memory tier, "
+                f"{self._engine.identity} is open with cache_size=0, so no traffic is sampled; open it with a memory tier, "
                 "however small: sizes beyond its own are forecast too"
             )
         return self._tier.traffic()

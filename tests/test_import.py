@@ -37,6 +37,7 @@ HEAVY = {
     "zoneinfo",
     "kvstore.aio",
     "kvstore.dump",
+    "kvstore.forecast",
     "kvstore.once",
     "kvstore.transaction",
     "kvstore.verify",

@@ -53,7 +53,7 @@ HOMES = {
     "cachetools": ("memory*",),
     "lmdb": ("backends.lmdb*",),
     "msgpack": ("codec",),
-    "xxhash": ("record", "expiry", "coherence", "companion"),
+    "xxhash": ("record", "expiry", "coherence", "companion", "memory_rank"),
 }
 
 # Known to every type checker, and imported for it alone.

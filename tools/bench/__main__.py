@@ -12,10 +12,10 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from bench import memory, reads, sharing, startup, writes
+from bench import forecasting, memory, reads, sharing, startup, writes
 from bench.rows import Measurement, NotMeasurableError, Row
 
-ROWS: tuple[Row, ...] = (*reads.ROWS, *writes.ROWS, *sharing.ROWS, *memory.ROWS, *startup.ROWS)
+ROWS: tuple[Row, ...] = (*reads.ROWS, *writes.ROWS, *sharing.ROWS, *forecasting.ROWS, *memory.ROWS, *startup.ROWS)
 LIBRARIES = ("lmdb", "msgpack", "cachetools", "xxhash")
 
 
