@@ -20,20 +20,30 @@ MOST_RANK: Final = 31 * RANK
 UNRANKED: Final = -1
 """The rank of what is never sampled."""
 
+# What a byte must be below, of 256 values, for each of the ranks that a byte can tell apart: less by the root of two each time.
+_BOUNDS: Final = tuple(round(256 * 2 ** (-step / 2)) for step in range(16))
+_OF_BYTE: Final = bytes(RANK * max(step for step, bound in enumerate(_BOUNDS) if byte < bound) for byte in range(256))
+
 
 def rank(space: Space, token: str | int | bytes) -> int:
     """The rank of a key: of all keys, the share ``rate(r)`` has a rank of ``r`` or more."""
-    seed = xxhash.xxh3_64_intdigest(space.encode()) if space else 0
+    plain = type(token) is str and not space
+    digest = xxhash.xxh3_64_intdigest(token.encode()) if plain else _digest(space, token)  # type: ignore[union-attr]
+    # By its first byte, and where that is nothing, by the second.
+    first = digest >> 56
+    return _OF_BYTE[first] if first else len(_BOUNDS) * RANK + _OF_BYTE[digest >> 48]
+
+
+def _digest(space: Space, token: str | int | bytes) -> int:
+    seed = xxhash.xxh3_64_intdigest(space.encode())
     if isinstance(token, str):
-        digest = xxhash.xxh3_64_intdigest(token.encode(), seed)
-    elif isinstance(token, int):
-        digest = xxhash.xxh3_64_intdigest(b"%d" % token, seed ^ 1)
-    else:
-        digest = xxhash.xxh3_64_intdigest(token, seed ^ 2)
-    # Squared, each factor of two is two bits, and so ranks are half as far apart.
-    return min((128 - (digest * digest).bit_length()) * RANK, MOST_RANK)
+        return xxhash.xxh3_64_intdigest(token.encode(), seed)
+    if isinstance(token, int):
+        return xxhash.xxh3_64_intdigest(b"%d" % token, seed ^ 1)
+    return xxhash.xxh3_64_intdigest(token, seed ^ 2)
 
 
 def rate(floor: int) -> float:
-    """The share of all keys that have this rank or a higher one: less by the root of two with each rank."""
-    return float(2.0 ** (-floor / RANK / 2))
+    """The share of all keys that have this rank or a higher one."""
+    bytes_gone, step = divmod(floor // RANK, len(_BOUNDS))
+    return float(_BOUNDS[step] / 256 ** (bytes_gone + 1))

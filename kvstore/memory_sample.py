@@ -39,7 +39,8 @@ KINDS: Final = RANK - 1
 
 _FULL: Final = 14 * 4096
 _MARKED_EVERY: Final = 2048
-_FLAGS: Final = 1 << 15
+_FLAGS: Final = 1 << 13
+_FLAGGED: Final = 6 * RANK
 _MANY_KEYS: Final = 6000
 _FEW_HELD: Final = 32
 _MOST_COUNT: Final = (1 << 32) - 1
@@ -85,7 +86,8 @@ class Sample:
         self._credit = _STRETCH
         self._due = _MARKED_EVERY
         self._found = self._missed = self._absent_before = 0
-        # By the key's hash, to tell roughly how many keys have come in since records were last forgotten.
+        # One for an eighth of the keys each, by the key's hash, to tell roughly how many have come in since records were last
+        # forgotten.
         self._flags = bytearray(_FLAGS)
 
     def __len__(self) -> int:
@@ -119,34 +121,34 @@ class Sample:
         """The file answered a lookup; ``cost`` is 0 where the policy isn't offered the value."""
         self._found += 1
         self._missed += 1
-        self._came_in(MISS, address, rank, cost)
+        self._record(MISS, address, rank, cost)
 
     def written(self, entry: Entry) -> None:
         """The entry was written through memory."""
-        self._came_in(WRITE, entry.address, entry.rank, entry.cost)
+        self._record(WRITE, entry.address, entry.rank, entry.cost)
 
     def dropped(self, address: Address, rank: int) -> None:
         """The value of the key is gone."""
-        if rank >= self._floor:
-            self._record(DROP | rank, hash(address), 0)
+        self._record(DROP, address, rank, 0)
 
     def cleared(self) -> None:
         """Every value is gone."""
         if self._kinds:
             self._note(CLEARED)
 
-    def _came_in(self, kind: int, address: Address, rank: int, cost: int) -> None:
-        self._credit = min(self._credit + _MISS_PAYS, _MOST_CREDIT)
-        if rank >= self._floor:
-            key = hash(address)
+    def _record(self, kind: int, address: Address, rank: int, cost: int) -> None:
+        if self._credit < _MOST_CREDIT:
+            self._credit += _MISS_PAYS
+        if rank < self._floor:
+            return
+        key = hash(address)
+        if rank >= self._floor + _FLAGGED:
             self._flags[_flag(key)] = 1
-            self._record(kind | rank, key, cost)
-
-    def _record(self, kind: int, key: int, cost: int) -> None:
-        self._kinds.append(kind)
+        kinds = self._kinds
+        kinds.append(kind | rank)
         self._keys.append(key)
         self._costs.append(cost)
-        if len(self._kinds) >= self._due:
+        if len(kinds) >= self._due:
             self._tidy()
 
     def _note(self, kind: int, key: int = 0, cost: int = 0) -> None:
@@ -172,7 +174,7 @@ class Sample:
             self._note(PAUSED)
         while len(self._kinds) > _FULL:
             # Fewer keys over a longer time rather than more over a shorter one, down to what still makes a sample.
-            if self._flags.count(1) > _MANY_KEYS and self._held() * rate(self._floor) > _FEW_HELD:
+            if self._flags.count(1) / rate(_FLAGGED) > _MANY_KEYS and self._held() * rate(self._floor) > _FEW_HELD:
                 self._give_up_keys()
             else:
                 self._forget_oldest()
@@ -191,7 +193,7 @@ class Sample:
                 end += len(left)
             del column[end:]
         self._flags = bytearray(_FLAGS)
-        for key in self._keys:
+        for key in compress(self._keys, map((floor + _FLAGGED).__le__, self._kinds)):
             self._flags[_flag(key)] = 1
 
     def _forget_oldest(self) -> None:
