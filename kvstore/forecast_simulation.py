@@ -3,9 +3,11 @@
 So each prediction is measured, not modelled (miniature simulation: Waldspurger, Saemundsson, Ahmad and Park, USENIX ATC '17),
 and any policy will do that is made of its size alone.
 
-What is counted is misses. Divided by the share of the keys that is sampled they estimate all misses, and they are held
-against all lookups, which the tier has counted one by one. So it makes no difference whether the hottest key happens to be in
-the sample: the correction of SHARDS-adj (Waldspurger, Park, Garthwaite and Ahmad, FAST '15).
+What is counted is misses, scaled up and held against all lookups, which the tier has counted one by one. So it makes no
+difference whether the hottest key happens to be in the sample: the correction of SHARDS-adj (Waldspurger, Park, Garthwaite
+and Ahmad, FAST '15). They are scaled not by the share of keys that is sampled but by the share that these keys had of the
+misses of the tier itself, which were all counted too: where the sample has more than its share of the keys that are often
+missed, it is so at other sizes as well.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import random
 import statistics
 
 from kvstore.memory_policy import Policy
-from kvstore.memory_sample import ABSENT, DROP, FOUND, HIT, KINDS, PAUSED, WRITE, Traffic
+from kvstore.memory_sample import ABSENT, DROP, FOUND, HIT, KINDS, MISS, PAUSED, WRITE, Traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     """A kind of record, and its key and cost."""
 
 _GROUPS: Final = 8
+_PRIOR: Final = 100
+"""So many misses of the tier tell as much of what share of all misses the sampled keys have as the share of keys does."""
 
 
 class Key:
@@ -53,7 +57,7 @@ class Miniatures:
         warming = ([] if traffic.complete else _in_memory_before(events)) + events[:begin]
         counted = events[begin:]
         found = sum(key.address for kind, key in counted if kind == FOUND)
-        missed = sum(key.cost for kind, key in counted if kind == FOUND)
+        self._missed = missed = sum(key.cost for kind, key in counted if kind == FOUND)
         self._absent = sum(key.address for kind, key in counted if kind == ABSENT)
         self.lookups = found + self._absent
         """How many lookups the predictions are for."""
@@ -84,7 +88,9 @@ class Miniatures:
     ) -> float:
         miniature = Miniature(policy, int(size * share))
         miniature.run(warming)
-        misses = miniature.run(counted) / share + self._absent
+        own = sum(kind == MISS for kind, _ in counted)
+        share_of_misses = (own + _PRIOR) / (self._missed + _PRIOR / share)
+        misses = miniature.run(counted) / share_of_misses + self._absent
         return min(max(1 - misses / self.lookups, 0.0), 1.0) if self.lookups else 0.0
 
 
