@@ -18,7 +18,7 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, Self, TypeVar
@@ -36,6 +36,7 @@ from kvstore.stats import Counts, Stats
 from kvstore.verify import VerifyReport
 
 if TYPE_CHECKING:
+    from kvstore.forecast import Forecast
     from kvstore.memoize import AsyncMemoize
 
 __all__ = [
@@ -214,6 +215,12 @@ class Store(CachedFace):
     async def warmed(self, timeout: float | None = None) -> bool:
         """Wait until what was hot before the restart is in memory again; whether it is, within ``timeout`` seconds."""
         return await self._run(lambda: self._space.warmed(timeout))
+
+    async def forecast(
+        self, *, sizes: Iterable[int] | None = None, policies: Iterable[str | type[Any]] = ("lru",)
+    ) -> Forecast:
+        """Hit rates that the memory tier would have had with other sizes and policies."""
+        return await self._run(lambda: self._space.forecast(sizes=sizes, policies=policies))
 
     # -- its end -------------------------------------------------------------------------------------------------
 

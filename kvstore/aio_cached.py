@@ -102,7 +102,7 @@ class CachedFace(Writable):
 
     async def set(self, key: Key, value: Any, *, ttl: float | None = None) -> None:
         """Store the value, over whatever is there. ``ttl``: seconds until the record ends; None for never."""
-        posted: Any = self._near.set(key, value, ttl=ttl)  # type: ignore[func-returns-value]  # the posted write, here
+        posted: Any = self._near.set(key, value, ttl=ttl)  # the posted write, here
         try:
             await posted.future
         except asyncio.CancelledError:

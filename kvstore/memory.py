@@ -21,6 +21,8 @@ from kvstore.coherence import Change, KnownChanges
 from kvstore.memory_counts import Counting, TierStats
 from kvstore.memory_entry import Address, Entry, EntryMaker, Token, has_views, token_of
 from kvstore.memory_policy import Policy
+from kvstore.memory_rank import rank
+from kvstore.memory_sample import Sample, Traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class MemoryTier:
         self.maker = EntryMaker(self._policy.bookkeeping)
         self._fronts: dict[Space, dict[Token, Entry]] = {}
         self._counts: dict[Space, Counting] = {}
+        self._sample = Sample(self._policy.__len__, self._absent)
         self._commits = backend.commits
         self._changes = changes
         self._lock = threading.RLock()
@@ -88,6 +91,7 @@ class MemoryTier:
             for space, number in numbers.items():
                 self._counts[space].hits += number
         self._policy.touch(entries)
+        self._sample.hits(entries)
 
     # -- reading through -----------------------------------------------------------------------------------------
 
@@ -114,10 +118,12 @@ class MemoryTier:
         with self._lock:
             if commit != self._seen:
                 self._catch_up()
-            if commit != self._seen or token in self._fronts[space]:
-                return value
             self._drain()
+            if commit != self._seen or token in self._fronts[space]:
+                self._sample.missed(_address(space, token), rank(space, token), 0)
+                return value
             entry = self.maker.make(space, token, value, payload, extended, expires)
+            self._sample.missed(entry.address, entry.rank, entry.cost)
             self._insert(entry)
         # Of a container the tier has kept the object itself, of anything else its bytes.
         return value if entry.value is not value or entry.hand is None else entry.hand(value)
@@ -163,6 +169,7 @@ class MemoryTier:
                 del self._fronts[entry.space][entry.token]
                 self._policy.remove(entry.address)
                 self._counts[entry.space].expirations += 1
+                self._sample.dropped(entry.address, entry.rank)
 
     # -- staying true --------------------------------------------------------------------------------------------
 
@@ -202,7 +209,7 @@ class MemoryTier:
             self._drain()
             for space, token in self._known(changed):
                 if token not in self._fronts[space]:
-                    self._policy.remove(_address(space, token))
+                    self._remove(space, token)
 
     def committed(self, commit: int, changed: Mapping[Change, Note | None]) -> None:
         """Take note of a commit of this process: drop what it changed, and keep what was written through this tier."""
@@ -228,6 +235,7 @@ class MemoryTier:
             if self._seen == commit:
                 for note in changed.values():
                     if note is not None and note[0] is self:
+                        self._sample.written(note[1])
                         self._insert(note[1])
 
     def committed_one(self, commit: int, entry: Entry) -> None:
@@ -242,6 +250,7 @@ class MemoryTier:
             else:
                 self._catch_up()
             if self._seen == commit:
+                self._sample.written(entry)
                 self._insert(entry)
 
     def _catch_up(self) -> None:
@@ -253,6 +262,7 @@ class MemoryTier:
             changed = self._changes.between(self._seen, newest) if newest > self._seen else None
             if changed is None:
                 self._drop_everything()
+                self._sample.cleared()
             else:
                 self._drop(changed)
         self._stand_at(newest)
@@ -285,12 +295,21 @@ class MemoryTier:
                     yield space, token
 
     def _drop(self, changed: Iterable[Change]) -> None:
-        if not (len(self._policy) or any(self._fronts.values())):
+        if not (len(self._policy) or any(self._fronts.values()) or len(self._sample)):
             return
+        changed = tuple(changed)
+        if len(self._fronts) == 1 and not all(encoded for _, encoded in changed):
+            self._sample.cleared()
         for space, token in self._known(changed):
             if self._fronts[space].pop(token, None) is not None:
                 self._counts[space].invalidations += 1
-            self._policy.remove(_address(space, token))
+            self._remove(space, token)
+
+    def _remove(self, space: Space, token: Token) -> None:
+        address = _address(space, token)
+        self._policy.remove(address)
+        # Whether it was in this tier or not: a larger one may have it.
+        self._sample.dropped(address, rank(space, token))
 
     def _drop_everything(self) -> None:
         for space, front in self._fronts.items():
@@ -335,6 +354,9 @@ class MemoryTier:
         for front in self._fronts.values():
             for entry in [entry for entry in front.values() if entry.address not in self._policy]:
                 self._evicted(entry)
+
+    def _absent(self) -> int:
+        return sum(counting.not_there.value() for counting in self._counts.values())
 
     # -- warm restarts -------------------------------------------------------------------------------------------
 
@@ -418,6 +440,7 @@ class MemoryTier:
         with self._lock:
             self._drain()
             self._drop_everything()
+            self._sample.cleared()
             self._commits = commits
             self._catch_up()
 
@@ -428,6 +451,12 @@ class MemoryTier:
             self.mark = _NEVER
             self._drain()
             self._drop_everything()
+
+    def traffic(self) -> Traffic:
+        """The sample of what was asked for, to the last hit."""
+        with self._lock:
+            self._drain()
+            return self._sample.traffic()
 
     def stats(self) -> TierStats:
         """The counters, to the last hit, and the state."""

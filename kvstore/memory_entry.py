@@ -10,6 +10,7 @@ import sys
 
 from kvstore import codec, keys
 from kvstore.backends import Space
+from kvstore.memory_rank import UNRANKED, rank
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _FLOAT_BYTES: Final = sys.getsizeof(1.0)
 _PAIR_BYTES: Final = sys.getsizeof(("", ""))
 _WIDE_BYTES: Final = 110  # more in the tables: Python keeps no hash beside a str in a dict of nothing else
 _COST_BYTES: Final = sys.getsizeof(1 << 30)
+_MOST_RANKED: Final = (1 << 32) - 1  # what a record of the sample has room for
 _MAX_SHAPES: Final = 64
 _MAX_SHAPE_KEYS: Final = 16
 
@@ -44,12 +46,13 @@ def token_of(encoded: bytes) -> Token:
 class Entry:
     """A value in the memory tier. A reader gets ``hand(value)``; where ``hand`` is None, ``value`` itself."""
 
-    __slots__ = ("address", "cost", "expires", "hand", "space", "token", "value")
+    __slots__ = ("address", "cost", "expires", "hand", "rank", "space", "token", "value")
 
     address: Address
     cost: int
     expires: int | None
     hand: Callable[[Any], Any] | None
+    rank: int
     space: Space
     token: Token
     value: Any
@@ -78,6 +81,7 @@ class EntryMaker:
         entry.token = token
         entry.address = token if not space else (space, token)
         entry.expires = expires
+        entry.rank = rank(space, token)
         cost = self._bookkeeping + sys.getsizeof(token)
         if space:
             cost += _PAIR_BYTES + _WIDE_BYTES
@@ -99,6 +103,8 @@ class EntryMaker:
             entry.value = bytes(payload)
             entry.hand = _decode_extended if extended else _decode_plain
             entry.cost = cost + sys.getsizeof(entry.value)
+        if entry.cost > _MOST_RANKED:
+            entry.rank = UNRANKED
         return entry
 
     def _with_shared_keys(self, value: dict[Any, Any]) -> tuple[dict[Any, Any], int]:

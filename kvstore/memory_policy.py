@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import functools
 import operator
 
 import cachetools
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from typing import Any, Final
 
     from kvstore.memory_entry import Address, Entry
@@ -26,9 +27,9 @@ _NAMED: Final[dict[str, type[cachetools.Cache[Any, Any]]]] = {
 }
 
 _BOOKKEEPING: Final[tuple[tuple[type, int], ...]] = (
-    (cachetools.LFUCache, 395),
-    (cachetools.RRCache, 360),
-    (cachetools.Cache, 365),
+    (cachetools.LFUCache, 403),
+    (cachetools.RRCache, 368),
+    (cachetools.Cache, 373),
 )
 """Bytes that one entry costs beside its key and value: the ``Entry``, its place in the tier's dict and in the
 policy's. Python's tables double as they grow, and again once their entries come and go, so the true figure lies
@@ -41,10 +42,16 @@ class Policy:
 
     ``policy`` is one of the four names or a ``cachetools.Cache`` subclass. Raises ``ValueError`` for an unknown
     name, ``TypeError`` for anything else that is no such class, or a class that can't be made with its size
-    alone.
+    alone. ``choice`` draws the entry that random replacement lets go, in the place of ``random.choice``.
     """
 
-    def __init__(self, policy: str | type[Any], capacity: int, on_eviction: Callable[[Entry], None]) -> None:
+    def __init__(
+        self,
+        policy: str | type[Any],
+        capacity: int,
+        on_eviction: Callable[[Entry], None],
+        choice: Callable[[Sequence[Any]], Any] | None = None,
+    ) -> None:
         base = _resolve(policy)
         self.bookkeeping = next(cost for known, cost in _BOOKKEEPING if issubclass(base, known))
         self._replay = _REPLAYS.get(base, _replay_each)
@@ -54,7 +61,7 @@ class Policy:
         self.is_ordered = base in _ORDERED
         """Whether the order in which entries leave can be told, and is theirs who come in, or come in anew."""
         self._leave: Callable[[Any], tuple[Address, Entry]] = base.popitem
-        self._kind: Callable[[int], cachetools.Cache[Address, Entry]] = type(
+        kind: Callable[..., cachetools.Cache[Address, Entry]] = type(
             base.__name__,
             (base,),
             {
@@ -62,6 +69,7 @@ class Policy:
                 "popitem": _reporting_popitem(base, on_eviction),
             },
         )
+        self._kind = functools.partial(kind, choice=choice) if choice and base is cachetools.RRCache else kind
         self._capacity = capacity
         try:
             self.clear()

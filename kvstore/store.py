@@ -12,7 +12,7 @@ from types import TracebackType
 from kvstore import elements, expiry, keys
 from kvstore.backends import OWN_SPACE, Durability, Options, Writing
 from kvstore.cached import CachedSpace, Handle
-from kvstore.engine import Engine, is_in_use
+from kvstore.engine import ClosedEngine, Engine, is_in_use
 from kvstore.errors import InvalidKeyTypeError, InvalidKeyValueError, KvstoreError, RoomPendingError, StoreBusyError
 from kvstore.memory import MemoryTier
 from kvstore.stats import Counts, Stats
@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from typing import Any, Final, Self, TypeVar
 
     from kvstore.dump_record import Dumped, DumpRecord
+    from kvstore.forecast import Forecast
     from kvstore.memoize import Memoize
+    from kvstore.memory_sample import Traffic
     from kvstore.transaction import Snapshot, Transaction
     from kvstore.verify import VerifyReport
     from kvstore.warm import Keeper
@@ -219,6 +221,24 @@ class Store(CachedSpace):
         """
         return self._keeper is not None and self._keeper.wait(timeout)
 
+    def forecast(
+        self, *, sizes: Iterable[int] | None = None, policies: Iterable[str | type[Any]] = ("lru",)
+    ) -> Forecast:
+        """Hit rates that the memory tier would have had with other sizes and policies, given the lookups and writes that
+        came through this handle.
+
+        ``sizes`` are in bytes, as ``cache_size``; None takes the present one, and eight of which the largest holds all that
+        was asked for, each half the next. ``policies`` are as for ``open``. Takes some tenths of a second for each size and
+        policy, in which the store goes on, and for that time some tens of MB.
+
+        Raises ``KvstoreError`` where the memory tier is off, ``ValueError`` and ``TypeError`` for sizes and policies that make
+        no sense. See ``Forecast``.
+        """
+        from kvstore.forecast import forecast
+
+        options = self._opening
+        return forecast(self._traffic(), options["cache_size"], options["policy"], sizes, policies)
+
     # -- moving records ------------------------------------------------------------------------------------------
 
     def export_records(self, *, prefix: Any = None, namespace: str | None = None) -> Iterator[Dumped]:
@@ -285,6 +305,16 @@ class Store(CachedSpace):
             structures.finish()
             txn.check_size()
         return count
+
+    def _traffic(self) -> Traffic:
+        if not self._finalizer.alive:
+            ClosedEngine(self._engine.identity).refuse()
+        if not self._opening["cache_size"]:
+            raise KvstoreError(
+                f"{self._engine.identity} is open with cache_size=0, so no traffic is sampled; open it with a memory tier, "
+                "however small: sizes beyond its own are forecast too"
+            )
+        return self._tier.traffic()
 
     def _namespace(self, name: str) -> CachedSpace:
         return self.namespace(name) if name else self
@@ -434,6 +464,7 @@ _IMPORTED_LATE: Final = (
     "kvstore.backends.lmdb_fork",
     "kvstore.codec_extended",
     "kvstore.dump_record",
+    "kvstore.forecast",
     "kvstore.memoize",
     "kvstore.once",
     "kvstore.registry",

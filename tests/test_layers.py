@@ -67,7 +67,7 @@ HOMES = {
     "numpy": ("arrays",),
     "opentelemetry": ("metrics.opentelemetry",),
     "prometheus_client": ("metrics.prometheus",),
-    "xxhash": ("record", "expiry", "coherence", "companion", "warm_list"),
+    "xxhash": ("record", "expiry", "coherence", "companion", "memory_rank", "warm_list"),
 }
 
 # Known to every type checker, and imported for it alone.

@@ -12,7 +12,7 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bench import arrays, memoized, memory, reads, restart, sharing, startup, structures, writes
+from bench import arrays, forecasting, memoized, memory, reads, restart, sharing, startup, structures, writes
 from bench.rows import Measurement, NotMeasurableError, Row
 
 ROWS: tuple[Row, ...] = (
@@ -23,6 +23,7 @@ ROWS: tuple[Row, ...] = (
     *memory.ROWS,
     *memoized.ROWS,
     *structures.ROWS,
+    *forecasting.ROWS,
     *startup.ROWS,
     *restart.ROWS,
 )
