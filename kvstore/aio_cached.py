@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 _WAIT_SECONDS: Final = 0.02
 
-_computing: ContextVar[frozenset[object]] = ContextVar("_computing", default=frozenset())
+computing: ContextVar[frozenset[object]] = ContextVar("computing", default=frozenset())
 """The pilots of the flights inside which this code runs."""
 
 
@@ -134,7 +134,7 @@ class CachedFace(Writable):
             flight, is_new = flights.board(address, object())
             if is_new:
                 return await self._await_own(flight, address, self._compute(flight, address, key, factory, ttl))
-            if flight.pilot in _computing.get():
+            if flight.pilot in computing.get():
                 # Asked from inside the factory: waiting would be for ever.
                 return await self._make(key, factory, ttl)
             await self._landed(flight)
@@ -170,7 +170,7 @@ class CachedFace(Writable):
         factory: Callable[[], Any | Awaitable[Any]],
         ttl: float | None,
     ) -> Any:
-        _computing.set(_computing.get() | {flight.pilot})
+        computing.set(computing.get() | {flight.pilot})
         companion = self._engine.companion
         binding = lease_name(address)
         while not companion.lock_lease(binding, 0):

@@ -225,7 +225,7 @@ class Writable(Readable):
         return await self._make(key, factory, ttl) if value is MISSING else value
 
     async def _make(self, key: Key, factory: Callable[[], Any | Awaitable[Any]], ttl: float | None) -> Any:
-        made = factory() if inspect.iscoroutinefunction(factory) else await asyncio.to_thread(_made_by, factory)
+        made = factory() if inspect.iscoroutinefunction(factory) else await asyncio.to_thread(made_by, factory)
         if inspect.isawaitable(made):
             made = await made
         await self.set(key, made, ttl=ttl)
@@ -248,7 +248,8 @@ class Writable(Readable):
         return await self._run(self._space.expire)
 
 
-def _made_by(factory: Callable[[], Any]) -> Any:
+def made_by(factory: Callable[[], Any]) -> Any:
+    """What the factory gives, in whatever thread; a ``RuntimeError`` where it raises StopIteration."""
     try:
         return factory()
     except StopIteration as error:

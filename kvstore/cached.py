@@ -6,7 +6,7 @@ A hit opens no transaction, decodes nothing and takes no lock. Its few lines sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 from kvstore import expiry, keys, record
@@ -57,6 +57,8 @@ class CachedSpace(WritableSpace):
         self._read_alone = handle.engine.backend.get_record
         self._alone = not tier.capacity
         self._misses, self._absent = tier.tallies(space)
+        self._dependents: list[Callable[[], object]] = []
+        """Called when the store is closed."""
 
     def __getitem__(self, key: Key) -> Any:
         """The value of the key. Raises ``KeyError`` where there is none, otherwise as ``get``."""
@@ -119,11 +121,25 @@ class CachedSpace(WritableSpace):
         Each key counts as a lookup.
         """
         wanted = _distinct(keys)
-        found = self._all_from_memory(wanted)
-        if found is not None:
-            return found
+        values = self._in_memory([token for _, token in wanted])
+        if values is not None:
+            return {key: value for (key, _), value in zip(wanted, values, strict=True)}
         with self._view() as view:
             return {key: value for key, token in wanted if (value := self._read_at(view, key, token)) is not MISSING}
+
+    def _get_encoded(self, wanted: Mapping[bytes, Key]) -> dict[bytes, Any]:
+        """As ``get_many``, by the keys' encodings, which are their tokens: none of these keys is a str or an int."""
+        if len(wanted) == 1:
+            # As ``get``, since a view may have to wait for another process's writer where the space is new to this one.
+            return {
+                token: value for token, key in wanted.items() if (value := self._fetch(key, MISSING)) is not MISSING
+            }
+        with self._view() as view:
+            return {
+                token: value
+                for token, key in wanted.items()
+                if (value := self._read_at(view, key, token)) is not MISSING
+            }
 
     # -- the slow half of a read -----------------------------------------------------------------------------
 
@@ -192,21 +208,30 @@ class CachedSpace(WritableSpace):
         self._tier.expired(entry)
         return None
 
-    def _all_from_memory(self, wanted: list[tuple[Key, Token | None]]) -> dict[Key, Any] | None:
-        """The values, where memory has every one of them as of one commit."""
+    def _in_memory(self, tokens: Sequence[Token | None]) -> list[Any] | None:
+        """The values in the tokens' order, where memory has every one of them as of one commit: then each is a lookup."""
         cell, unchanged = self._tier.mark
-        entries = []
-        for _, token in wanted:
-            entry = None if token is None else self._recall(token)
-            if entry is None:
+        if cell[0] != unchanged:
+            self._tier.catch_up()
+            cell, unchanged = self._tier.mark
+            if cell[0] != unchanged:
                 return None
-            entries.append(entry)
+        front: Any = self._front  # nothing is under None
+        try:
+            entries = list(map(front.__getitem__, tokens))
+        except KeyError:
+            return None
+        values = [entry.value for entry in entries if entry.hand is None]
+        if len(values) < len(entries):
+            for entry in entries:
+                if entry.expires is not None and self._recall(entry.token) is not entry:
+                    return None
         if cell[0] != unchanged:
             return None
         self._hits.extend(entries)
         if len(self._hits) >= BUFFER_LIMIT:
             self._tier.replay()
-        return {key: _handed_out(entry) for (key, _), entry in zip(wanted, entries, strict=True)}
+        return values if len(values) == len(entries) else list(map(_handed_out, entries))
 
     def _read_at(self, view: Reading, key: Key, token: Token | None) -> Any:
         """The value as of ``view``, from memory where memory stands at the same commit."""
@@ -282,6 +307,8 @@ class CachedSpace(WritableSpace):
         self._read_record = closed.refuse  # type: ignore[assignment]
         self._read_alone = closed.refuse  # type: ignore[assignment]
         self._alone = True
+        while self._dependents:
+            self._dependents.pop()()
 
 
 def _token(key: object) -> Token | None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, NoReturn, TypeVar
 
     from kvstore.codec_extended import Extended
-    from kvstore.registry import Opaque
+    from kvstore.registry import Opaque, Registration
 
     T = TypeVar("T")
 
@@ -95,6 +95,11 @@ def register(type: type[T], name: str, encode: Callable[[T], object], decode: Ca
         kvstore.register(Point, "point", lambda point: (point.x, point.y), lambda xy: Point(*xy))
     """
     _extended().registry.add(type, name, encode, decode)
+
+
+def registration_of(kind: type) -> Registration | None:
+    """How values of exactly this type are stored, where `register` was told."""
+    return None if _extended_half is None else _extended_half.registry.by_type.get(kind)
 
 
 def encode(value: Any) -> tuple[bytes, bool]:

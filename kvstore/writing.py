@@ -284,9 +284,17 @@ class WritableSpace(ReadableSpace, MutableMapping[Key, "Any"]):
     # -- records -------------------------------------------------------------------------------------------------
 
     def _prepare(
-        self, key: Key, value: Any, ttl: float | None, expires: int | None = None, *, remember: bool = True
+        self,
+        key: Key,
+        value: Any,
+        ttl: float | None,
+        expires: int | None = None,
+        *,
+        remember: bool = True,
+        encoded: bytes | None = None,
     ) -> Prepared:
-        encoded = keys.encode(key)
+        if encoded is None:
+            encoded = keys.encode(key)
         if ttl is not None:
             expires = expiry.deadline(self._clock, ttl)
         if type(value) in _SHALLOW:
