@@ -21,7 +21,7 @@ import weakref
 from collections.abc import Awaitable, Callable, Coroutine, Generator
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Generic, NoReturn, ParamSpec, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, Protocol, Self, TypeVar
 
 from kvstore import store as sync
 from kvstore.aio_cached import CachedFace
@@ -33,6 +33,9 @@ from kvstore.engine import ClosedEngine
 from kvstore.errors import StoreBusyError
 from kvstore.stats import Counts, Stats
 from kvstore.verify import VerifyReport
+
+if TYPE_CHECKING:
+    from kvstore.memoize import AsyncMemoize
 
 __all__ = [
     "Namespace",
@@ -93,6 +96,13 @@ class Namespace(CachedFace):
         """The name it has in the store."""
         return self._space.name
 
+    @property
+    def memoize(self) -> AsyncMemoize:
+        """A decorator for functions whose results are to be kept in this namespace. See ``AsyncMemoize``."""
+        from kvstore.memoize import AsyncMemoize
+
+        return AsyncMemoize(self)
+
     async def stats(self) -> Counts:
         """This namespace's counters alone."""
         return self._space.stats()
@@ -133,6 +143,11 @@ class Store(CachedFace):
         """Remove a namespace with all its records; whether it had any."""
         refuse_own_transaction(self._engine.committer)
         return await self._run(lambda: self._space.drop_namespace(name))
+
+    @property
+    def memoize(self) -> AsyncMemoize:
+        """A decorator for functions whose results are to be kept, in the namespace ``memo``. See ``AsyncMemoize``."""
+        return self.namespace(sync.MEMO).memoize
 
     # -- transactions and snapshots ------------------------------------------------------------------------------
 

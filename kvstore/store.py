@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any, Final, Self, TypeVar
 
     from kvstore.dump_record import DumpRecord
+    from kvstore.memoize import Memoize
     from kvstore.transaction import Snapshot, Transaction
     from kvstore.verify import VerifyReport
 
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
 
 MIB: Final = 2**20
 MAX_NAME_BYTES: Final = 200
+MEMO: Final = "memo"
+"""The namespace of memoized results."""
 _LEAST_MAX_SIZE: Final = 256 * 1024
 _CHECKED_EVERY: Final = 1000
 
@@ -45,6 +48,13 @@ class Namespace(CachedSpace):
     def name(self) -> str:
         """The name it has in the store."""
         return self._space
+
+    @property
+    def memoize(self) -> Memoize:
+        """A decorator for functions whose results are to be kept in this namespace. See ``Memoize``."""
+        from kvstore.memoize import Memoize
+
+        return Memoize(self)
 
     def stats(self) -> Counts:
         """This namespace's counters alone."""
@@ -104,6 +114,11 @@ class Store(CachedSpace):
             return had
 
         return self._commit(apply)
+
+    @property
+    def memoize(self) -> Memoize:
+        """A decorator for functions whose results are to be kept, in the namespace ``memo``. See ``Memoize``."""
+        return self.namespace(MEMO).memoize
 
     # -- transactions and snapshots ------------------------------------------------------------------------------
 
@@ -376,6 +391,7 @@ _IMPORTED_LATE: Final = (
     "kvstore.backends.lmdb_fork",
     "kvstore.codec_extended",
     "kvstore.dump_record",
+    "kvstore.memoize",
     "kvstore.once",
     "kvstore.registry",
     "kvstore.transaction",

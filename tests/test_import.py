@@ -42,6 +42,7 @@ HEAVY = {
     "kvstore.array_form",
     "kvstore.arrays",
     "kvstore.dump",
+    "kvstore.memoize",
     "kvstore.once",
     "kvstore.transaction",
     "kvstore.verify",

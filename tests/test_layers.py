@@ -17,9 +17,10 @@ COMMAND = ROOT / "tools" / "kvstore_cli"
 # From the top of the house to its cellar. A file split off another one stands beside it, in the same layer.
 LAYERS = (
     ("kvstore",),
-    ("memoize*",),
-    ("aio*",),
+    ("aio",),
     ("store*",),
+    ("memo_*", "memoize"),
+    ("aio_*",),
     ("transaction*", "verify"),
     ("cached*",),
     ("writing*",),
