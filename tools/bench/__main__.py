@@ -12,10 +12,18 @@ import tempfile
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from bench import arrays, memory, reads, sharing, startup, writes
+from bench import arrays, memoized, memory, reads, sharing, startup, writes
 from bench.rows import Measurement, NotMeasurableError, Row
 
-ROWS: tuple[Row, ...] = (*reads.ROWS, *arrays.ROWS, *writes.ROWS, *sharing.ROWS, *memory.ROWS, *startup.ROWS)
+ROWS: tuple[Row, ...] = (
+    *reads.ROWS,
+    *arrays.ROWS,
+    *writes.ROWS,
+    *sharing.ROWS,
+    *memory.ROWS,
+    *memoized.ROWS,
+    *startup.ROWS,
+)
 LIBRARIES = ("lmdb", "msgpack", "cachetools", "xxhash", "numpy", "joblib", "diskcache")
 
 
