@@ -71,7 +71,7 @@ class BatchFunction:
             known = self._known.shelves.get(shelf)
             if known is not None:
                 try:
-                    return [known[item] for item in items]
+                    return list(map(known.__getitem__, items))
                 except (KeyError, TypeError):
                     pass
             return [self._known_key(shelf, items, at) for at in range(len(items))]

@@ -73,8 +73,8 @@ def cached_batch(place: Path) -> Measurement:
                 raise RuntimeError("a batch has lost items")
         before = store.stats()
         result = compare(
-            clock(lambda: [embed_all(texts) for _ in range(20)], operations=20),
-            clock(lambda: [[embed(text) for text in texts] for _ in range(20)], operations=20),
+            clock(lambda: [embed_all(texts) for _ in range(64)], operations=64),
+            clock(lambda: [[embed(text) for text in texts] for _ in range(64)], operations=64),
             rounds=ROUNDS,
         )
         if (store.stats() - before).misses:
