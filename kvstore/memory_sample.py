@@ -45,10 +45,10 @@ _MANY_KEYS: Final = 6000
 _FEW_HELD: Final = 32
 _MOST_COUNT: Final = (1 << 32) - 1
 
-# In fiftieths of a hit: what it costs to look at one, and to record it. A hit pays 1, and a miss, which costs as much as many
+# In hundredths of a hit: what it costs to look at one, and to record it. A hit pays 1, and a miss, which costs as much as many
 # hits, enough to record the next few.
-_LOOK_PRICE: Final = 8
-_RECORD_PRICE: Final = 40
+_LOOK_PRICE: Final = 16
+_RECORD_PRICE: Final = 80
 _MISS_PAYS: Final = 8 * (_LOOK_PRICE + _RECORD_PRICE)
 _STRETCH: Final = 8192 * (_LOOK_PRICE + _RECORD_PRICE)
 _MOST_CREDIT: Final = 4 * _STRETCH

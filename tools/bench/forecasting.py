@@ -84,7 +84,7 @@ def memory(place: Path) -> Measurement:
 @row("hit, 100-char str, 1,000 keys in turn, sampled for a forecast", "the same, not sampled", at_most=1.03)
 def hit(place: Path) -> Measurement:
     """A round is as long as a stretch of recording and its pause together, so that none leaves either out."""
-    asked = copies(names(1_000)) * 410
+    asked = copies(names(1_000)) * 800
     items = dict.fromkeys(names(1_000), TEXT)
     (place / "other").mkdir()
     with our_store(place, items) as store, our_store(place / "other", items) as bare:
