@@ -17,10 +17,10 @@ An entry is, for each change, u16 length of the space, u16 length of the key, sp
 
 A *writer* is one opening of the store by a process, known by a number that no other has. Its entries count while it goes
 on: of a writer that died between publishing and committing the keys stand under an id that a program without this log
-may give to another commit. Where a commit fails, its writer ends, and the process goes on as another. A writer that
-closes the store in peace settles what it has published: ``writer`` is 0 then. The checksum is XXH3-64, seeded with the
-commit, and XORed with the writer, or with all ones where the writer is 0: of a slot that was written anew in part
-nothing agrees.
+may give to another commit. Where a commit fails, its writer ends, and the process goes on as another. A writer
+settles what it has published once the commit took place, and what an interrupt has left unsettled when it closes the
+store: ``writer`` is 0 then. The checksum is XXH3-64, seeded with the commit, and XORed with the writer, or with all ones
+where the writer is 0: of a slot that was written anew in part nothing agrees.
 """
 
 from __future__ import annotations
@@ -82,6 +82,9 @@ class Changes(KnownChanges, Protocol):
     def publish_one(self, commit: int, key: bytes) -> None:
         """As ``publish``, of a commit that changes one key of the default space."""
 
+    def settle_one(self, commit: int) -> None:
+        """Make what was published of a commit good for ever: it took place."""
+
 
 class NoChanges:
     """The log where there can be none, as beside a store on a read-only medium: nothing is known."""
@@ -92,6 +95,9 @@ class NoChanges:
         """Nobody to tell."""
 
     def publish_one(self, commit: int, key: bytes) -> None:
+        """Nobody to tell."""
+
+    def settle_one(self, commit: int) -> None:
         """Nobody to tell."""
 
     def between(self, seen: int, current: int) -> list[Change] | None:
@@ -177,6 +183,16 @@ class Ring:
         self._put(entry, SLOTS_END + position)
         self._put(_HEAD.pack(_MAGIC, *self._store, position + len(entry)), 0)
         return b"", len(entry), position
+
+    def settle_one(self, commit: int) -> None:
+        start = _HEAD.size + commit % _SLOTS * _SLOT_BYTES
+        slot = self._get(_SLOT.size, start) if self._memory is None else self._memory[start : start + _SLOT.size]
+        if len(slot) == _SLOT.size:
+            found, writer, position, length, checksum = _SLOT.unpack(slot)
+            if found == commit and writer == self.writer != _SETTLED:
+                self._put_slot(
+                    commit, _SLOT.pack(commit, _SETTLED, position, length, checksum ^ writer ^ _SETTLED_MARK)
+                )
 
     def settle(self) -> None:
         """Make what this writer has published good for ever. Called when the last of its commits is done."""

@@ -170,6 +170,7 @@ class Committer:
                         self._is_plain = False
                         tier.abandon({("", key): None})
                         raise
+                    changes.settle_one(commit)
                     if entry is not None:
                         tier.committed_one(commit, entry)
                     return True
@@ -511,6 +512,7 @@ class Committer:
             for tier in tiers:
                 tier.abandon(changed)
             raise
+        changes.settle_one(commit)
         for tier in tiers:
             tier.committed(commit, changed)
 

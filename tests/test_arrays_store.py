@@ -189,7 +189,7 @@ def test_a_memory_full_of_arrays_that_were_read_costs_no_more(store_path):
     import gc
     import tracemalloc
 
-    size = 2**20
+    size = 2**24  # beside which the sample for forecasts, a megabyte at most, is little
     for length in (100, 3_000):
         with kvstore.open(store_path, durability="none", cache_size=0) as off:
             off.set_many({number: np.full(length, number, np.float64) for number in range(3 * size // (length * 8))})

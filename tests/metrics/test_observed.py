@@ -88,13 +88,13 @@ def test_a_store_that_nobody_uses_any_more_is_not_kept_open(store_path):
     kvstore.open(store_path, durability="relaxed").close()  # refused, were it open with another durability
 
 
-def test_a_store_whose_file_is_gone_does_not_hide_the_others(store, store_path, tmp_path):
+def test_a_store_whose_file_is_gone_is_told_of_too(store, store_path, tmp_path):
     observed = Observed()
     with kvstore.open(tmp_path / "other.kv", durability="none") as other:
         observed.add(store, None)
         observed.add(other, "other")
         store_path.unlink()
-        assert names(observed) == ["other"]
+        assert names(observed) == [str(store_path), "other"]
 
 
 @pytest.mark.filterwarnings(WARNING)
