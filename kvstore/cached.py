@@ -153,7 +153,8 @@ class CachedSpace(WritableSpace):
             cell, unchanged = tier.mark
             if cell[0] != unchanged:
                 tier.catch_up()
-            entry = self._recall(token)
+            # Not compared once more: what memory has is no older than the file was a moment ago, after this read began.
+            entry = self._remembered(token)
             if entry is not None:
                 self._hits.append(entry)
                 return _handed_out(entry)
@@ -202,8 +203,9 @@ class CachedSpace(WritableSpace):
     def _recall(self, token: Token) -> Entry | None:
         """The entry in memory, where it is as the file stands now and its time isn't over."""
         cell, unchanged = self._tier.mark
-        if cell[0] != unchanged:
-            return None
+        return self._remembered(token) if cell[0] == unchanged else None
+
+    def _remembered(self, token: Token) -> Entry | None:
         entry = self._front.get(token)
         if entry is None or entry.expires is None or entry.expires > self._clock() * 1000:
             return entry

@@ -211,6 +211,9 @@ class Ring:
         for commit in range(seen + 1, current + 1):
             entry = self._entry(commit, believed)
             if entry is None:
+                # It may have been settled that instant, one half of it read before and the other after.
+                entry = self._entry(commit, believed)
+            if entry is None:
                 return None
             changes += _unpacked(entry)
         return changes
