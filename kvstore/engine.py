@@ -81,8 +81,9 @@ class Engine:
 
         Raises ``StoreBusyError`` where the process has it open with options that can't be shared.
         """
-        identity = identify(location)
         with _lock:
+            # Here, as it may import the backend: with the lock held, no fork comes meanwhile.
+            identity = identify(location)
             engine = _engines.get(identity)
             if engine is None:
                 engine = _engines[identity] = cls(identity, options)

@@ -6,7 +6,6 @@ The policies aren't thread-safe; the memory tier calls them under its lock only.
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import operator
 
@@ -27,9 +26,9 @@ _NAMED: Final[dict[str, type[cachetools.Cache[Any, Any]]]] = {
 }
 
 _BOOKKEEPING: Final[tuple[tuple[type, int], ...]] = (
-    (cachetools.LFUCache, 403),
-    (cachetools.RRCache, 368),
-    (cachetools.Cache, 373),
+    (cachetools.LFUCache, 435),
+    (cachetools.RRCache, 400),
+    (cachetools.Cache, 405),
 )
 """Bytes that one entry costs beside its key and value: the ``Entry``, its place in the tier's dict and in the
 policy's. Python's tables double as they grow, and again once their entries come and go, so the true figure lies
@@ -115,7 +114,9 @@ class Policy:
 
     def coldest_first(self) -> Iterator[Entry]:
         """The entries that are in it now, in the order in which they would leave; for a policy that ``is_ordered``."""
-        rest = copy.copy(self._cache)
+        from copy import copy
+
+        rest = copy(self._cache)
         return (self._leave(rest)[1] for _ in range(len(rest)))
 
     def renew(self, entries: Iterable[Entry]) -> None:

@@ -22,7 +22,10 @@ UNRANKED: Final = -1
 
 # What a byte must be below, of 256 values, for each of the ranks that a byte can tell apart: less by the root of two each time.
 _BOUNDS: Final = tuple(round(256 * 2 ** (-step / 2)) for step in range(16))
-_OF_BYTE: Final = bytes(RANK * max(step for step, bound in enumerate(_BOUNDS) if byte < bound) for byte in range(256))
+_OF_BYTE: Final = b"".join(
+    bytes([RANK * step]) * (bound - below)
+    for step, bound, below in zip(range(15, -1, -1), _BOUNDS[::-1], (0, *_BOUNDS[:0:-1]), strict=True)
+)
 
 
 def rank(space: Space, token: str | int | bytes) -> int:

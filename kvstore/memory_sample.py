@@ -13,7 +13,6 @@ from __future__ import annotations
 
 from array import array
 from itertools import compress
-from operator import attrgetter
 
 from kvstore.frozen import Frozen
 from kvstore.memory_rank import MOST_RANK, RANK, rate
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from kvstore.memory_entry import Address, Entry
 
 HIT, MISS, WRITE, DROP, CLEARED, FOUND, ABSENT, PAUSED = range(8)
-"""Kinds of records. Each has a key, as its hash, and what its entry costs in bytes:
+"""Kinds of records. Each has a key, as 32 bits of its hash, and what its entry costs in bytes:
 
 ``HIT``, ``MISS``: a lookup that memory, or the file, answered; a miss costs 0 where the policy was not offered the value.
 ``WRITE``, ``DROP``: an entry was written; a value is gone. ``CLEARED``: every value is gone.
@@ -43,7 +42,8 @@ _FLAGS: Final = 1 << 13
 _FLAGGED: Final = 6 * RANK
 _MANY_KEYS: Final = 6000
 _FEW_HELD: Final = 32
-_MOST_COUNT: Final = (1 << 32) - 1
+_KEY: Final = (1 << 32) - 1
+_EXACT: Final = (1 << 15) - 1
 
 # In hundredths of a hit: what it costs to look at one, and to record it. A hit pays 1, and a miss, which costs as much as many
 # hits, enough to record the next few.
@@ -52,8 +52,6 @@ _RECORD_PRICE: Final = 80
 _MISS_PAYS: Final = 8 * (_LOOK_PRICE + _RECORD_PRICE)
 _STRETCH: Final = 8192 * (_LOOK_PRICE + _RECORD_PRICE)
 _MOST_CREDIT: Final = 4 * _STRETCH
-
-_address = attrgetter("address")
 
 
 class Traffic(Frozen):
@@ -70,7 +68,7 @@ class Traffic(Frozen):
 
 
 class Sample:
-    """The sample of one memory tier, which calls it under its lock. It takes less than 1 MB.
+    """The sample of one memory tier, which calls it under its lock. It takes 7 bytes for each of up to 57,344 records.
 
     ``held`` tells how many entries the tier has, and ``absent`` how many lookups have found nothing so far.
     """
@@ -79,7 +77,7 @@ class Sample:
         self._held = held
         self._absent = absent
         # The kinds, with the key's rank in the upper bits: it is sampled while its rank is as high as the floor.
-        self._kinds, self._keys, self._costs = array("B"), array("q"), array("I")
+        self._kinds, self._keys, self._costs = array("B"), array("I"), array("H")
         self._floor = 0
         self._complete = True
         self._observing = True
@@ -104,8 +102,9 @@ class Sample:
             floor = self._floor
             chosen = [entry for entry in entries if entry.rank >= floor]
             self._kinds.extend([entry.rank for entry in chosen])
-            self._keys.extend(map(hash, map(_address, chosen)))
-            self._costs.extend([entry.cost for entry in chosen])
+            self._keys.extend([hash((entry.address,)) & _KEY for entry in chosen])
+            costs = [entry.cost for entry in chosen]
+            self._costs.extend(costs if max(costs, default=0) <= _EXACT else map(_short, costs))
             if len(self._kinds) >= self._due:
                 self._tidy()
             self._credit -= count * _LOOK_PRICE + len(chosen) * _RECORD_PRICE
@@ -141,21 +140,22 @@ class Sample:
             self._credit += _MISS_PAYS
         if rank < self._floor:
             return
-        key = hash(address)
+        # Of a tuple, since the hash of an integer is the number itself, and numbers have patterns.
+        key = hash((address,)) & _KEY
         if rank >= self._floor + _FLAGGED:
-            self._flags[_flag(key)] = 1
+            self._flags[key % _FLAGS] = 1
         kinds = self._kinds
         kinds.append(kind | rank)
         self._keys.append(key)
-        self._costs.append(cost)
+        self._costs.append(cost if cost <= _EXACT else _short(cost))
         if len(kinds) >= self._due:
             self._tidy()
 
     def _note(self, kind: int, key: int = 0, cost: int = 0) -> None:
         """Record what is about no key, and so stays while keys are given up."""
         self._kinds.append(kind | MOST_RANK)
-        self._keys.append(key)
-        self._costs.append(min(cost, _MOST_COUNT))
+        self._keys.append(min(key, _KEY))
+        self._costs.append(_short(cost))
 
     # -- keeping it small ----------------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class Sample:
             del column[end:]
         self._flags = bytearray(_FLAGS)
         for key in compress(self._keys, map((floor + _FLAGGED).__le__, self._kinds)):
-            self._flags[_flag(key)] = 1
+            self._flags[key % _FLAGS] = 1
 
     def _forget_oldest(self) -> None:
         self._complete = False
@@ -206,13 +206,25 @@ class Sample:
 
     def traffic(self) -> Traffic:
         """The records so far."""
-        kinds, keys, costs = self._kinds[:], self._keys[:], self._costs[:]
+        kinds, keys = self._kinds[:], self._keys[:]
+        costs = array("Q", map(_long, self._costs))
         kinds.extend((FOUND, ABSENT))
-        keys.extend((self._found, self._absent() - self._absent_before))
-        costs.extend((min(self._missed, _MOST_COUNT), 0))
+        keys.extend((min(self._found, _KEY), min(self._absent() - self._absent_before, _KEY)))
+        costs.extend((self._missed, 0))
         return Traffic(kinds, keys, costs, rate(self._floor), self._complete)
 
 
-def _flag(key: int) -> int:
-    # Of integers the hash is the number itself, and numbers have patterns.
-    return hash((key,)) % _FLAGS
+def _short(number: int) -> int:
+    """A number of up to 47 bits in 16: as it is where 15 will do, otherwise to 11 bits of precision, and how many follow."""
+    if number <= _EXACT:
+        return number
+    bits = number.bit_length()
+    return 1 << 15 | bits - 16 << 10 | number >> bits - 11 & 0x3FF
+
+
+def _long(short: int) -> int:
+    """The number in the middle of those that ``_short`` makes this of."""
+    if short <= _EXACT:
+        return short
+    following = (short >> 10 & 0x1F) + 5
+    return (0x400 | short & 0x3FF) << following | 1 << following - 1

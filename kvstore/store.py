@@ -453,6 +453,7 @@ def _give_back(engine: Engine, tier: MemoryTier, keeper: Keeper | None) -> None:
 
 
 _IMPORTED_LATE: Final = (
+    "copy",
     "ctypes",
     "decimal",
     "fractions",
@@ -461,6 +462,7 @@ _IMPORTED_LATE: Final = (
     "uuid",
     "zoneinfo",
     "kvstore.array_form",
+    "kvstore.backends.lmdb",
     "kvstore.backends.lmdb_fork",
     "kvstore.codec_extended",
     "kvstore.dump_record",

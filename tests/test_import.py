@@ -17,6 +17,7 @@ DEPENDENCIES = "lmdb, msgpack, cachetools, xxhash"
 # stands under `if TYPE_CHECKING:`; what few programs need is imported in the function that does.
 HEAVY = {
     "asyncio",
+    "copy",
     "ctypes",
     "dataclasses",
     "decimal",

@@ -1,13 +1,13 @@
 """Where bytes are kept: one protocol, one module per engine.
 
-``connect`` picks the engine that a location names. Nothing above this package knows which one it is.
+``connect`` picks the engine that a location names. Nothing above this package knows which one it is. An engine, and the
+library that it is built on, is imported when the first location of its kind is opened: a program pays for those it uses.
 """
 
 from __future__ import annotations
 
 import os
 
-from kvstore.backends.lmdb import LmdbBackend
 from kvstore.backends.protocol import (
     OWN_SPACE,
     Backend,
@@ -19,6 +19,10 @@ from kvstore.backends.protocol import (
     Writing,
 )
 from kvstore.errors import KvstoreError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kvstore.backends.lmdb import LmdbBackend
 
 __all__ = [
     "OWN_SPACE",
@@ -46,14 +50,20 @@ def identify(location: str | os.PathLike[str]) -> str:
     scheme, separator, _ = text.partition("://")
     if separator:
         raise KvstoreError(f"no backend for {scheme}:// locations; give the path of a file")
-    return LmdbBackend.identify(text)
+    return _files().identify(text)
 
 
 def companion_of(identity: str) -> str:
     """The path where processes that share what ``identify`` named keep a file of their own."""
-    return LmdbBackend.companion_of(identity)
+    return _files().companion_of(identity)
 
 
 def connect(identity: str, options: Options) -> Backend:
     """Open what ``identify`` named."""
-    return LmdbBackend(identity, options)
+    return _files()(identity, options)
+
+
+def _files() -> type[LmdbBackend]:
+    from kvstore.backends.lmdb import LmdbBackend
+
+    return LmdbBackend

@@ -5,6 +5,8 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import lmdb
+
 import kvstore
 from bench.children import child
 from bench.rows import Measurement, row
@@ -19,18 +21,32 @@ if TYPE_CHECKING:
 FEW, MANY = 1_000, 1_000_000
 
 
-def import_time(modules: str, bytecode: Path) -> Sample:
-    """Seconds that an import takes in a fresh interpreter, start-up of the interpreter not included."""
-    code = f"from time import perf_counter\nbegin = perf_counter()\nimport {modules}\nprint(perf_counter() - begin)"
+DEPENDENCIES = "lmdb, msgpack, cachetools, xxhash"
+
+
+def import_time(statements: str, bytecode: Path) -> Sample:
+    """Seconds that the statements take in a fresh interpreter, start-up of the interpreter not included."""
+    code = f"from time import perf_counter\nbegin = perf_counter()\n{statements}\nprint(perf_counter() - begin)"
     return lambda: float(child("-c", code, bytecode=bytecode))
 
 
-@row("import kvstore", "import lmdb, msgpack, cachetools, xxhash", at_most=2)
+@row("import kvstore", f"import {DEPENDENCIES}", at_most=2)
 def importing(place: Path) -> Measurement:
     """Each sample is a process of its own, with everything compiled and in the page cache."""
     return compare(
-        import_time("kvstore", place),
-        import_time("lmdb, msgpack, cachetools, xxhash", place),
+        import_time("import kvstore", place), import_time(f"import {DEPENDENCIES}", place), rounds=25, warmup=3
+    )
+
+
+@row("import kvstore, open and close", f"import {DEPENDENCIES}, open and close an environment", at_most=2.5)
+def starting(place: Path) -> Measurement:
+    """The backend is imported with the first store that is opened."""
+    ours, theirs = place / "ours.kv", place / "theirs.lmdb"
+    with kvstore.open(ours), lmdb.open(str(theirs), subdir=False):
+        pass
+    return compare(
+        import_time(f"import kvstore\nkvstore.open({str(ours)!r}).close()", place),
+        import_time(f"import {DEPENDENCIES}\nlmdb.open({str(theirs)!r}, subdir=False).close()", place),
         rounds=25,
         warmup=3,
     )
@@ -63,4 +79,4 @@ def counting(place: Path) -> Measurement:
         return compare(loop("len(store)", times, store=large), loop("len(store)", times, store=small), rounds=61)
 
 
-ROWS = (importing, opening, counting)
+ROWS = (importing, starting, opening, counting)
