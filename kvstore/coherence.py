@@ -59,6 +59,7 @@ _MOST_CHANGES: Final = _MOST_BYTES // 32
 _EVERYTHING: Final = (1 << 64) - 1
 _SETTLED: Final = 0
 _SETTLED_MARK: Final = (1 << 64) - 1
+_NOTHING: Final = (0, slice(0), b"")
 WRITERS: Final = 1 << 60
 """Writers are numbered from 1 to this."""
 
@@ -132,6 +133,8 @@ class Ring:
         self._store = store
         self._goes_on = goes_on
         self.writer = 0
+        self._to_settle = _NOTHING
+        """The last commit that ``publish_one`` has mapped an entry of, where its slot's head stands, and what settles it."""
 
     def reset(self) -> None:
         """Forget everything. For the only process that has the store open."""
@@ -144,6 +147,7 @@ class Ring:
             self.reset()
 
     def publish(self, commit: int, changed: Collection[Change]) -> None:
+        self._to_settle = _NOTHING
         entry = _packed(changed) if len(changed) <= _MOST_CHANGES else b""
         length, position = len(entry), 0
         checksum = xxh3_64_intdigest(entry, commit)
@@ -159,10 +163,14 @@ class Ring:
         entry = _CHANGE.pack(0, len(key)) + key
         length = len(entry)
         writer = self.writer
-        slot = _SLOT.pack(commit, writer, 0, length, xxh3_64_intdigest(entry, commit) ^ writer) + entry
+        checksum = xxh3_64_intdigest(entry, commit)
         # A call of the system would cost a durable commit a twentieth.
         start = _HEAD.size + commit % _SLOTS * _SLOT_BYTES
-        memory[start : start + _SLOT.size + length] = slot
+        end = start + _SLOT.size
+        memory[start : end + length] = _SLOT.pack(commit, writer, 0, length, checksum ^ writer) + entry
+        # Here, where all that goes into it is at hand.
+        settled = _SLOT.pack(commit, _SETTLED, 0, length, checksum ^ _SETTLED_MARK)
+        self._to_settle = commit if writer else 0, slice(start, end), settled
 
     def _put_slot(self, commit: int, slot: bytes) -> None:
         start = _HEAD.size + commit % _SLOTS * _SLOT_BYTES
@@ -185,6 +193,13 @@ class Ring:
         return b"", len(entry), position
 
     def settle_one(self, commit: int) -> None:
+        published, head, settled = self._to_settle
+        if published == commit:
+            self._memory[head] = settled  # type: ignore[index]  # it was mapped
+        else:
+            self._settle_found(commit)
+
+    def _settle_found(self, commit: int) -> None:
         start = _HEAD.size + commit % _SLOTS * _SLOT_BYTES
         slot = self._get(_SLOT.size, start) if self._memory is None else self._memory[start : start + _SLOT.size]
         if len(slot) == _SLOT.size:

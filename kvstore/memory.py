@@ -22,7 +22,7 @@ from kvstore.memory_counts import Counting, TierStats
 from kvstore.memory_entry import Address, Entry, EntryMaker, Token, has_views, token_of
 from kvstore.memory_policy import Policy
 from kvstore.memory_rank import rank
-from kvstore.memory_sample import Sample, Traffic
+from kvstore.memory_sample import WRITE, Sample, Traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -235,7 +235,7 @@ class MemoryTier:
             if self._seen == commit:
                 for note in changed.values():
                     if note is not None and note[0] is self:
-                        self._sample.written(note[1])
+                        self._sample.record(WRITE, note[1].address, note[1].rank, note[1].cost)
                         self._insert(note[1])
 
     def committed_one(self, commit: int, entry: Entry) -> None:
@@ -250,7 +250,7 @@ class MemoryTier:
             else:
                 self._catch_up()
             if self._seen == commit:
-                self._sample.written(entry)
+                self._sample.record(WRITE, entry.address, entry.rank, entry.cost)
                 self._insert(entry)
 
     def _catch_up(self) -> None:

@@ -120,22 +120,19 @@ class Sample:
         """The file answered a lookup; ``cost`` is 0 where the policy isn't offered the value."""
         self._found += 1
         self._missed += 1
-        self._record(MISS, address, rank, cost)
-
-    def written(self, entry: Entry) -> None:
-        """The entry was written through memory."""
-        self._record(WRITE, entry.address, entry.rank, entry.cost)
+        self.record(MISS, address, rank, cost)
 
     def dropped(self, address: Address, rank: int) -> None:
         """The value of the key is gone."""
-        self._record(DROP, address, rank, 0)
+        self.record(DROP, address, rank, 0)
 
     def cleared(self) -> None:
         """Every value is gone."""
         if self._kinds:
             self._note(CLEARED)
 
-    def _record(self, kind: int, address: Address, rank: int, cost: int) -> None:
+    def record(self, kind: int, address: Address, rank: int, cost: int) -> None:
+        """Something happened with a key, of a kind that has a cost: ``MISS``, ``WRITE`` or ``DROP``."""
         if self._credit < _MOST_CREDIT:
             self._credit += _MISS_PAYS
         if rank < self._floor:

@@ -244,7 +244,7 @@ class WriteGate:
 class WriteTxn(ReadTxn):
     """The write transaction; see ``protocol.Writing``. ``known`` are the backend's handles, which its commit adds to."""
 
-    __slots__ = ("_env", "_grew", "_known", "_limit", "_whole", "changed")
+    __slots__ = ("_env", "_grew", "_known", "_limit", "_missing", "_whole", "changed")
 
     def __init__(self, env: Any, txn: Any, known: Handles, limit: SizeLimit, parent: Handles | None = None) -> None:
         # As the base's, which would be a call more for every commit.
@@ -257,7 +257,17 @@ class WriteTxn(ReadTxn):
         self._limit = limit
         self._grew = False
         self._whole: frozenset[Space] = _NONE
+        self._missing: frozenset[Space] = _NONE
         self.changed: dict[tuple[Space, bytes], Any] = {}
+
+    def count(self, space: Space) -> int:
+        # Of one and the same space, that of what expires, it is asked before every put.
+        if space in self._missing and space not in self._handles:
+            return 0
+        count = super().count(space)
+        if not count and space not in self._handles:
+            self._missing |= {space}
+        return count
 
     def commit(self) -> None:
         self._txn.commit()

@@ -70,7 +70,7 @@ def footprint() -> int:
 def stop_sampling(store: kvstore.Store) -> None:
     """Make of a store one that doesn't sample, to compare it with one that does."""
     sample = store._tier._sample
-    for name in ("hits", "missed", "written", "dropped", "cleared"):
+    for name in ("hits", "missed", "record", "dropped", "cleared"):
         setattr(sample, name, lambda *_: None)
 
 
