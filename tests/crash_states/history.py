@@ -213,13 +213,17 @@ Scene = Begin | Go | Care | Keep
 class History:
     """What is to be done, and what must be there then. Writers are named after their process: ``a0``, ``a1``, ``b0``."""
 
-    def __init__(self, durability: str, scenes: Sequence[Scene], steps: Mapping[str, Sequence[Step]], before: Content):
+    def __init__(
+        self, durability: str, scenes: Sequence[Scene], steps: Mapping[str, Sequence[Step]], before: Content | None
+    ) -> None:
+        self.created = before is not None
+        """Whether the store is there at the beginning, with what there was ``before``."""
         self.durability = durability
         self.scenes = scenes
         self.steps = steps
         self.contents = {
-            writer: contents(steps[writer], {place: value for place, value in before.items() if place[2][0] == writer})
-            for writer in steps
+            writer: contents(own, {place: value for place, value in (before or {}).items() if place[2][0] == writer})
+            for writer, own in steps.items()
         }
         """Of each writer, what it has before its first step, and after each."""
 
@@ -233,7 +237,7 @@ def contents(steps: Iterable[Step], before: Content) -> list[Content]:
 
 
 def made(seed: int, durability: str = "full", before: Content | None = None) -> History:
-    """A history of two processes and five writers. Equal seeds make equal ones."""
+    """A history of two processes and five writers, on a new store or one that holds something. Equal seeds make equal ones."""
     rng = random.Random(seed)
     together = rng.random() < 0.5
     scenes: list[Scene] = [
@@ -265,7 +269,7 @@ def made(seed: int, durability: str = "full", before: Content | None = None) -> 
             for writer, count in scene.steps.items():
                 counts[writer] = counts.get(writer, 0) + count
     steps = {writer: [_step(rng, writer, number) for number in range(count)] for writer, count in counts.items()}
-    return History(durability, scenes, steps, before or {})
+    return History(durability, scenes, steps, before)
 
 
 def _step(rng: random.Random, writer: str, number: int) -> Step:
@@ -305,6 +309,6 @@ def _plain_step(rng: random.Random, writer: str, label: str) -> Step:
         case 10:
             return rng.choice([Take((writer, "queue")), Drop(f"of {writer}")])
         case 11:
-            return Include((writer, "seen"), frozenset(rng.randrange(1000) for _ in range(rng.randrange(1, 30))))
+            return Include((writer, "seen"), frozenset(rng.randrange(1000) for _ in range(rng.randrange(1, 12))))
         case _:
             return rng.choice([Exclude((writer, "seen")), Put("", items(1))])

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.conftest import ROOT
 from tests.crash_states import trace
@@ -15,13 +16,23 @@ from tests.crash_states.history import History
 from tests.crash_states.journal import HINTS, Journal
 
 
+class Hint(NamedTuple):
+    """What a companion file held at a time: its length in bytes, and its beginning, after which there are zeros."""
+
+    length: int
+    beginning: bytes
+
+
+Hints = dict[str, list[Hint]]
+
+
 @dataclass(frozen=True)
 class Recording:
-    """``hints`` is the folder in which ``0-ring``, ``0-lock``, ``1-ring`` and so on are."""
+    """``hints``: what the files of each ending of ``HINTS`` held at several times."""
 
     history: History
     journal: Journal
-    hints: Path
+    hints: Hints
 
 
 def record(history: History, place: Path) -> Recording:
@@ -45,4 +56,10 @@ def record(history: History, place: Path) -> Recording:
         raise RuntimeError(f"the workload failed: {done.stderr}")
     with output.open(encoding="ascii") as lines:
         calls = trace.parse(lines)
-    return Recording(history, Journal(calls, folder, marks, before), hints)
+    kept = {suffix: [_hint(path) for path in sorted(hints.glob(f"*{suffix}"))] for suffix in HINTS}
+    return Recording(history, Journal(calls, folder, marks, before), kept)
+
+
+def _hint(path: Path) -> Hint:
+    content = path.read_bytes()
+    return Hint(len(content), content.rstrip(b"\0"))

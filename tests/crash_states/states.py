@@ -26,7 +26,8 @@ _OF_A_KIND = 4
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What must be there: of each writer, what it has after at least so many steps, and at most so many.
+    """What must be there: of each writer, what it has after at least so many steps, and at most so many. ``acknowledged``
+    are all that were, whatever durability promises.
 
     ``created``, ``backed_up``: whether the store, and its backup, must be there; ``backup``: after how many steps of each
     writer it was asked for.
@@ -34,6 +35,7 @@ class Demand:
 
     least: dict[str, int]
     most: dict[str, int]
+    acknowledged: dict[str, int]
     created: bool
     backed_up: bool
     backup: dict[str, int]
@@ -45,6 +47,7 @@ class Demand:
         return Demand(
             {writer: max(count, other.least[writer]) for writer, count in self.least.items()},
             {writer: max(count, other.most[writer]) for writer, count in self.most.items()},
+            other.acknowledged,
             self.created or other.created,
             self.backed_up or other.backed_up,
             other.backup,
@@ -72,7 +75,7 @@ def demand(history: History, marks: Sequence[tuple[str, ...]]) -> Demand:
     least = dict(acknowledged)
     backup = dict(acknowledged)
     at_closing: dict[str, dict[str, int]] = {}
-    created = backed_up = False
+    created, backed_up = history.created, False
     for words in marks:
         match words:
             case ("begin", writer, number):
@@ -89,13 +92,13 @@ def demand(history: History, marks: Sequence[tuple[str, ...]]) -> Demand:
                 backup = dict(acknowledged)
             case ("made", "backup"):
                 backed_up = True
-    return Demand(acknowledged if history.durability == "full" else least, begun, created, backed_up, backup)
+    if history.durability == "full":
+        least = acknowledged
+    return Demand(least, begun, acknowledged, created, backed_up, backup)
 
 
 def choose(history: History, medium: Medium, count: int, rng: random.Random) -> list[State]:
-    """So many distinct states, in the order of their moments; fewer where no more are to be found. Those that come first
-    are looked at in any case.
-    """
+    """So many distinct states, in the order of their moments; fewer where no more are to be found."""
     found: dict[int, State] = {}
     for moment in medium.moments():
         demanded = demand(history, moment.marks)
@@ -109,7 +112,8 @@ def choose(history: History, medium: Medium, count: int, rng: random.Random) -> 
                 demanded = demand(history, moment.marks)
                 for label, pick in _drawn(moment, rng):
                     _admit(found, moment, label, pick, demanded)
-    return sorted(found.values(), key=lambda state: state.moment)
+    chosen = list(found.values())
+    return sorted(chosen if len(chosen) <= count else rng.sample(chosen, count), key=lambda state: state.moment)
 
 
 def build(medium: Medium, states: Sequence[State]) -> Iterator[tuple[State, Folder]]:
@@ -168,12 +172,12 @@ def _drawn(moment: Moment, rng: random.Random) -> Iterator[Labelled]:
     pages = {(file, moment.page_of(sector)) for file, sector, _ in moment.unsettled}
     there = {page for page in sorted(pages) if rng.random() < share}
     whole = {(file, at): count for file, at, count in moment.unsettled if (file, moment.page_of(at)) in there}
-    yield f"pages {sorted(there)}", Pick(namings, whole, tail)
+    yield f"{len(there)} of {len(pages)} pages", Pick(namings, whole, tail)
     torn = {(file, sector): count for file, sector, count in moment.unsettled if rng.random() < share}
-    yield f"sectors {sorted(torn)}", Pick(namings, torn, tail)
+    yield f"{len(torn)} of {len(moment.unsettled)} sectors", Pick(namings, torn, tail)
     if any(count > 1 for _, _, count in moment.unsettled):
         mixed = {(file, sector): rng.randint(0, count) for file, sector, count in moment.unsettled}
-        yield f"versions {sorted(mixed.items())}", Pick(namings, mixed, tail)
+        yield "any version of each sector", Pick(namings, mixed, tail)
 
 
 def _some(things: Sequence[Labelled | int], rng: random.Random) -> Sequence:
