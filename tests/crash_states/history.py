@@ -268,20 +268,22 @@ def made(seed: int, durability: str = "full", before: Content | None = None) -> 
         if isinstance(scene, Go):
             for writer, count in scene.steps.items():
                 counts[writer] = counts.get(writer, 0) + count
-    steps = {writer: [_step(rng, writer, number) for number in range(count)] for writer, count in counts.items()}
+    steps = {
+        writer: [any_step(rng, writer, str(number)) for number in range(count)] for writer, count in counts.items()
+    }
     return History(durability, scenes, steps, before)
 
 
-def _step(rng: random.Random, writer: str, number: int) -> Step:
+def any_step(rng: random.Random, writer: str, label: str) -> Step:
+    """A step of that writer. Whatever it writes has the label in it, so that no two steps leave the same."""
     if rng.randrange(6):
-        return _plain_step(rng, writer, str(number))
-    parts = [_plain_step(rng, writer, f"{number}.{part}") for part in range(rng.randrange(2, 6))]
+        return _plain_step(rng, writer, label)
+    parts = [_plain_step(rng, writer, f"{label}.{part}") for part in range(rng.randrange(2, 6))]
     # A transaction is no store: it neither loads nor drops.
     return Together(tuple(part for part in parts if not isinstance(part, Load | Drop)))
 
 
 def _plain_step(rng: random.Random, writer: str, label: str) -> Step:
-    """One step; whatever it writes has the label in it, so that no two leave the same."""
     space = rng.choice(["", "", f"of {writer}"])
 
     def value() -> Any:
