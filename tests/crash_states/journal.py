@@ -161,7 +161,7 @@ class Journal:
 
     def _use(self, call: Call) -> Iterator[Change]:
         table = self._tables.setdefault(call.process, {})
-        path = (call.path() or "").removesuffix("(deleted)")
+        path = next(iter(call.paths), None)
         if path == self._marks and call.name == "write":
             yield Mark(call.start, call.end, tuple(call.strings[0].decode().split()))
             return
@@ -170,6 +170,8 @@ class Journal:
                 yield FlushNames(call.start, call.end)
             return
         if self._inside(path) is None:
+            if any(self._inside(other) is not None for other in call.paths):
+                raise TraceError(f"{call.name} at {call.start}: this harness doesn't follow it")
             # Whatever had this number before was closed when its process became another program.
             table.pop(call.descriptor, None)
             return

@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from tests.crash_states.journal import Flush, FlushNames, Journal, Mark, Naming, Write
+from tests.crash_states.journal import Change, Flush, FlushNames, Journal, Mark, Naming, Write
+from tests.crash_states.trace import NEVER
 
 PAGE = 4096
 Tail = Literal["long", "short", "garbage"]
@@ -71,14 +72,16 @@ class _File:
         if end > len(self.cache):
             self.cache.extend(bytes(end - len(self.cache)))
         self.cache[write.offset : end] = write.data
-        for sector in self.sectors_of(write):
+        for sector in self._sectors(write):
             start = sector * self._sector
             content = bytes(self.cache[start : start + self._sector])
             self.pending.setdefault(sector, []).append(_Version(write, content))
 
-    def settle(self, done: set[int], sectors: Iterator[int] | list[int]) -> None:
-        """Make certain what the writes that began at ``done`` have put into the sectors, and whatever came before."""
-        for sector in sectors:
+    def settle(self, done: set[int], through: Write | None = None) -> None:
+        """Make certain what the writes that began at ``done`` have put down, and whatever came before it in the same
+        sectors; where one has gone through, in its own alone.
+        """
+        for sector in list(self.pending) if through is None else self._sectors(through):
             versions = self.pending.get(sector, [])
             newest = max((place for place, version in enumerate(versions) if version.write.start in done), default=-1)
             if newest < 0:
@@ -92,8 +95,8 @@ class _File:
             if not versions:
                 del self.pending[sector]
 
-    def sectors_of(self, write: Write) -> Iterator[int]:
-        return iter(range(write.offset // self._sector, (write.offset + len(write.data) - 1) // self._sector + 1))
+    def _sectors(self, write: Write) -> range:
+        return range(write.offset // self._sector, (write.offset + len(write.data) - 1) // self._sector + 1)
 
     def build(self, picked: Mapping[int, int], tail: Tail) -> bytes:
         content = bytearray(self.certain)
@@ -189,67 +192,89 @@ class Medium:
 
         A state that a power cut can leave at another instant can be left at one of these.
         """
-        rules = self._rules
-        files = {number: _File(content, rules.sector) for number, content in self._journal.before.items()}
-        names = dict(self._journal.names_before)
-        namings: list[Naming] = []
-        marks: list[tuple[str, ...]] = []
-        ended: set[int] = set()
-        covered: dict[int, set[int]] = {}
-        number = 0
+        changes = self._journal.changes
+        edges = [(edge, place) for place, change in enumerate(changes) for edge in (change.start, change.end)]
+        disk = _Disk(self._journal, self._rules)
+        yield disk.moment("the beginning")
+        for edge, place in sorted(edge for edge in edges if edge[0] < NEVER):
+            change = changes[place]
+            if edge != change.start:
+                if disk.will_make_certain(change):
+                    yield disk.moment(f"before a {type(change).__name__} has returned")
+                disk.end(change)
+            else:
+                disk.begin(change)
+                if isinstance(change, Mark):
+                    yield disk.moment(" ".join(change.words))
+        yield disk.moment("the end")
 
-        def moment(after: str) -> Moment:
-            return Moment(number, after, list(marks), list(namings), files, dict(names), rules.sector)
 
-        edges = sorted(
-            (edge, place) for place, change in enumerate(self._journal.changes) for edge in (change.start, change.end)
-        )
-        yield moment("the beginning")
-        for edge, place in edges:
-            change = self._journal.changes[place]
-            begins = edge == change.start
+class _Disk:
+    """The medium while time passes: what is certain on it, and what is not. ``_files`` are known by their numbers; ``_names``
+    are certain, ``_namings`` are not.
+    """
+
+    def __init__(self, journal: Journal, rules: Rules) -> None:
+        self._rules = rules
+        self._files = {number: _File(content, rules.sector) for number, content in journal.before.items()}
+        self._names = dict(journal.names_before)
+        self._namings: list[Naming] = []
+        self._marks: list[tuple[str, ...]] = []
+        self._moments = 0
+        self._ended: set[int] = set()
+        self._covered: dict[int, set[int]] = {}
+
+    def moment(self, after: str) -> Moment:
+        """This instant."""
+        self._moments += 1
+        names, namings, marks = dict(self._names), list(self._namings), list(self._marks)
+        return Moment(self._moments, after, marks, namings, self._files, names, self._rules.sector)
+
+    def begin(self, change: Change) -> None:
+        """From now on the change may have happened, or a part of it."""
+        match change:
+            case Write():
+                self._files[change.file].write(change)
+            case Naming():
+                self._namings.append(change)
+                for _, file in change.names:
+                    if file is not None and file not in self._files:
+                        self._files[file] = _File(b"", self._rules.sector)
+            case Flush() | FlushNames():
+                # What has not returned by now may be written when this has looked already.
+                self._covered[change.start] = set(self._ended)
+            case Mark():
+                self._marks.append(change.words)
+
+    def will_make_certain(self, change: Change) -> bool:
+        """Whether something becomes certain when the change returns."""
+        match change:
+            case Write():
+                return change.through and self._rules.flushes
+            case Flush():
+                return self._rules.flushes
+            case FlushNames():
+                return self._rules.name_flushes
+            case _:
+                return False
+
+    def end(self, change: Change) -> None:
+        """The change has returned."""
+        if self.will_make_certain(change):
             match change:
-                case Mark():
-                    if begins:
-                        marks.append(change.words)
-                        number += 1
-                        yield moment(" ".join(change.words))
                 case Write():
-                    if begins:
-                        files[change.file].write(change)
-                    else:
-                        ended.add(change.start)
-                        if change.through and rules.flushes:
-                            number += 1
-                            yield moment("before a write that goes through has returned")
-                            files[change.file].settle({change.start}, files[change.file].sectors_of(change))
+                    self._files[change.file].settle({change.start}, change)
                 case Flush():
-                    if begins:
-                        covered[change.start] = set(ended)
-                    elif rules.flushes:
-                        number += 1
-                        yield moment("before a flush has returned")
-                        files[change.file].settle(covered[change.start], list(files[change.file].pending))
-                case Naming():
-                    if begins:
-                        namings.append(change)
-                        for _, file in change.names:
-                            if file is not None and file not in files:
-                                files[file] = _File(b"", rules.sector)
-                    else:
-                        ended.add(change.start)
+                    self._files[change.file].settle(self._covered[change.start])
                 case FlushNames():
-                    if begins:
-                        covered[change.start] = set(ended)
-                    elif rules.name_flushes:
-                        number += 1
-                        yield moment("before a flush of the folder has returned")
-                        for naming in [naming for naming in namings if naming.start in covered[change.start]]:
-                            for name, file in naming.names:
-                                if file is None:
-                                    names.pop(name, None)
-                                else:
-                                    names[name] = file
-                            namings.remove(naming)
-        number += 1
-        yield moment("the end")
+                    self._settle_names(self._covered[change.start])
+        self._ended.add(change.start)
+
+    def _settle_names(self, done: set[int]) -> None:
+        for naming in self._namings:
+            if naming.start in done:
+                self._names.update({name: file for name, file in naming.names if file is not None})
+                for name, file in naming.names:
+                    if file is None:
+                        del self._names[name]
+        self._namings = [naming for naming in self._namings if naming.start not in done]

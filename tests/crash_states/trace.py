@@ -21,7 +21,8 @@ DESCRIBING = ("open", "openat", "openat2", "creat", "close", "dup", "dup2", "dup
 """What a descriptor stands for, and where in its file it is."""
 BEGETTING = ("clone", "clone3", "fork", "vfork")
 
-_NEVER = 1 << 60
+NEVER = 1 << 60
+"""A call that ends at this moment, or later, has not returned."""
 _LINE = re.compile(r"(\d+) +(.*)", re.DOTALL)
 _RESUMED = re.compile(r"<\.\.\. (\w+) resumed>", re.DOTALL)
 _UNFINISHED = " <unfinished ...>"
@@ -66,10 +67,11 @@ class Call:
         """The descriptor that is the first argument."""
         return int(re.match(r"\d+", self.arguments)[0])
 
-    def path(self, number: int = 0) -> str | None:
-        """Where ``strace`` says that the descriptor points which is the argument of that number."""
-        found = re.match(r"-?\w+<((?:\\x[0-9a-f]{2})*)>", self.arguments.split(", ")[number])
-        return None if found is None else bytes.fromhex(found[1].replace("\\x", "")).decode(errors="surrogateescape")
+    @property
+    def paths(self) -> list[str]:
+        """Where ``strace`` says that the descriptors among the arguments point, in order."""
+        found = re.findall(r"\w<((?:\\x[0-9a-f]{2})*)>", self.arguments)
+        return [bytes.fromhex(path.replace("\\x", "")).decode(errors="surrogateescape") for path in found]
 
 
 def command(output: Path) -> list[str]:
@@ -99,7 +101,7 @@ def parse(lines: Iterable[str]) -> list[Call]:
             start, beginning = begun.pop(thread)
             body = beginning + body[resumed.end() :]
         calls.append(_call(thread, body, start, 2 * number + 1))
-    calls += [_call(thread, f"{body}) = ?", start, _NEVER + thread) for thread, (start, body) in begun.items()]
+    calls += [_call(thread, f"{body}) = ?", start, NEVER + thread) for thread, (start, body) in begun.items()]
     calls.sort(key=lambda call: call.start)
     return _by_process(calls)
 
