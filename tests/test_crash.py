@@ -12,10 +12,12 @@ import pytest
 
 import kvstore
 from kvstore import dump
+from kvstore.backends import lmdb_env
 from tests.conftest import ROOT
 from tests.crash_states.history import contents
 from tests.crash_states.judge import content_of
 from tests.forks import WARNING
+from tests.other_process import OtherProcess
 from tests.victims import Victim, load, read, steps_of, write
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
@@ -30,6 +32,11 @@ def quick_and_full(**cases):
             pytest.param(*own, full, id=f"{name}, long", marks=pytest.mark.torture),
         ]
     return parameters
+
+
+def stores(folder, rounds):
+    """For each round its number and the store to work on: a new one now and then, so that they stay small."""
+    return ((number, folder / f"{number // 25}.kv") for number in range(rounds))
 
 
 def of_writer(content, writer):
@@ -80,32 +87,34 @@ def killed(rng, victims, after):
         none=("none", 2, False, 3, 100),
     ),
 )
-def test_a_killed_writer_loses_nothing_that_was_acknowledged(store_path, durability, threads, caring, rounds):
+def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path, durability, threads, caring, rounds):
     rng = random.Random(f"{durability} {threads}")
     writers = {number: f"w{number}" for number in range(threads)}
     content = {}
-    for seed in range(rounds):
-        victim = Victim(write(store_path, durability, seed, writers, caring=caring))
+    for seed, path in stores(tmp_path, rounds):
+        if not path.exists():
+            content = {}
+        victim = Victim(write(path, durability, seed, writers, caring=caring))
         killed(rng, [victim], rng.randrange(40))
-        content = require_whole(store_path, [(victim, writers)], seed, content)
-        backup = store_path.with_name("backup.kv")
+        content = require_whole(path, [(victim, writers)], seed, content)
+        backup = path.with_suffix(".backup")
         if backup.exists():
             with kvstore.open(backup, readonly=True) as store:
                 assert store.verify().ok
 
 
 @pytest.mark.parametrize("rounds", quick_and_full(several=(8, 400)))
-def test_processes_that_are_killed_hold_up_none_of_the_others(store_path, rounds):
+def test_processes_that_are_killed_hold_up_none_of_the_others(tmp_path, rounds):
     rng = random.Random(rounds)
     content = {}
-    with kvstore.open(store_path) as store:
-        store["to be read"] = 1
-    for seed in range(rounds):
+    for seed, path in stores(tmp_path, rounds):
+        if not path.exists():
+            content = {}
         writers = [{0: f"p{number}", 1: f"q{number}"} for number in range(3)]
-        victims = [(Victim(write(store_path, "full", seed, mine)), mine) for mine in writers]
-        victims += [(Victim(read(store_path)), {}) for _ in range(2)]
+        victims = [(Victim(write(path, "full", seed, mine)), mine) for mine in writers]
+        victims += [(Victim(read(path)), {}) for _ in range(2)]
         killed(rng, [victim for victim, _ in victims], rng.randrange(60))
-        content = require_whole(store_path, victims, seed, content)
+        content = require_whole(path, victims, seed, content)
 
 
 @pytest.mark.parametrize("rounds", quick_and_full(creation=(8, 300)))
@@ -230,3 +239,41 @@ def test_a_killed_reader_holds_nothing_up(store_path):
     with kvstore.open(store_path) as store:
         store["a"] = 2
         assert store.stats().oldest_reader_lag == 0
+
+
+def lock_file_before_its_first_commit(path):
+    """The content of a lock file that was made, but not told yet what the last commit was."""
+    with kvstore.open(path, durability="none") as store:
+        for number in range(1_000):
+            store["a"] = number
+        content = path.with_name("store.kv-lock").read_bytes()
+        with store.snapshot() as snapshot:
+            last = snapshot._reading.id.to_bytes(8, sys.byteorder)
+    assert content.count(last) == 1
+    return content.replace(last, bytes(8))
+
+
+@pytest.mark.parametrize("left", ["nothing", "zeros", "no commits"])
+def test_a_process_that_is_killed_while_it_makes_the_lock_file_misleads_none_that_waits_for_it(
+    store_path, monkeypatch, left
+):
+    unfinished = lock_file_before_its_first_commit(store_path)
+    content = {"nothing": b"", "zeros": bytes(len(unfinished)), "no commits": unfinished}[left]
+    lock = store_path.with_name("store.kv-lock")
+    lock.write_bytes(content)
+    # One that has found this before, and holds the lock that it has waited for.
+    with OtherProcess(
+        "import fcntl", f"file = open({str(lock)!r}, 'r+b'); fcntl.lockf(file, fcntl.LOCK_SH, 1, 0)"
+    ) as other:
+        with monkeypatch.context() as patch:
+            patch.setattr(lmdb_env, "_LOCKS_SECONDS", 0.0)
+            with pytest.raises(kvstore.KvstoreError):
+                kvstore.open(store_path)
+        lock.write_bytes(content)
+        monkeypatch.setattr(lmdb_env.time, "sleep", lambda _: other("fcntl.lockf(file, fcntl.LOCK_UN, 1, 0)"))
+        with kvstore.open(store_path) as store:
+            assert store["a"] == 999
+            store["a"] = 1_000
+    with kvstore.open(store_path) as store:
+        assert store["a"] == 1_000
+        assert store.verify().ok

@@ -8,7 +8,9 @@ import random
 import select
 import signal
 import struct
+import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -70,7 +72,10 @@ def _work(work: Callable[[Say], object], writer: int) -> None:
         # One call for each, so that none is there in part.
         work(lambda number, count: os.write(writer, _SAYING.pack(number, count)))
         status = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
+        sys.stderr.flush()
         os._exit(status)
 
 
@@ -96,7 +101,7 @@ def write(
                 say(number, done)
                 step.do(store)
                 if caring and done % 3 == 2:
-                    backup = path.with_name("backup.kv")
+                    backup = path.with_suffix(".backup")
                     backup.unlink(missing_ok=True)
                     store.backup(backup)
                     store.compact()
