@@ -23,7 +23,7 @@ from tests.crash_states.judge import Request, content_of
 from tests.crash_states.medium import Medium, Rules
 from tests.crash_states.recording import record
 from tests.crash_states.states import build, choose
-from tests.crash_states.workload import BACKUP, STORE
+from tests.crash_states.workload import BACKUP, DUMP, STORE
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 
@@ -79,7 +79,8 @@ def test_a_store_that_goes_on_after_a_power_cut_survives_the_next_one(recording,
     medium = Medium(recording.journal, KEEPS_ITS_WORD)
     states = choose(recording.history, medium, 300, rng)
     state, folder = next(build(medium, [rng.choice([state for state in states if state.demand.created])]))
-    folder.pop(BACKUP, None)
+    for copy in (BACKUP, DUMP):
+        folder.pop(copy, None)
     lay_out(state, folder, recording.hints, tmp_path / "store")
     with kvstore.open(tmp_path / "store" / STORE) as store:
         left = content_of(store)
@@ -95,7 +96,7 @@ def test_a_store_that_goes_on_after_a_power_cut_survives_the_next_one(recording,
     ("rules", "found"),
     [
         pytest.param(Rules(flushes=False), {"lost", "refused", "unsound"}, id="flushes of files mean nothing"),
-        pytest.param(Rules(name_flushes=False), {"gone", "lost", "backup"}, id="flushes of folders mean nothing"),
+        pytest.param(Rules(name_flushes=False), {"gone", "lost", "copy"}, id="flushes of folders mean nothing"),
         pytest.param(Rules(sector=64), {"unsound"}, id="sectors are torn"),
     ],
 )

@@ -196,7 +196,7 @@ class Go:
 
 @dataclass(frozen=True, slots=True)
 class Care:
-    """A process calls ``compact`` or ``backup``, or closes the store."""
+    """A process compacts the store, backs it up, dumps it, or closes it: ``compact``, ``backup``, ``dump``, ``close``."""
 
     process: str
     what: str
@@ -255,10 +255,12 @@ def made(seed: int, durability: str = "full", before: Content | None = None) -> 
         Care("a", "compact"),
         Go({"a0": 4}),
         Care("a", "backup"),
+        Care("a", "dump"),
         Keep(),
         Care("a", "close"),
         Begin(("b", "a")),
         Go({"b0": 2, "a1": 2}),
+        Care("b", "dump"),
         Care("a", "close"),
         Go({"b1": 2}),
         Care("b", "close"),

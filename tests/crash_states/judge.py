@@ -8,21 +8,23 @@ from __future__ import annotations
 import os
 import pickle
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from xxhash import xxh3_128_digest
 
 import kvstore
+from kvstore import dump
 from kvstore.dump import DumpItem, DumpMember, DumpRecord, DumpStructure
 from tests.crash_states.history import Content, History, Place
 from tests.crash_states.states import Demand
-from tests.crash_states.workload import BACKUP, STORE
+from tests.crash_states.workload import BACKUP, DUMP, STORE
 
-Fault = Literal["gone", "refused", "lost", "half", "early", "unsound", "stuck", "backup", "died", "hung"]
+Fault = Literal["gone", "refused", "lost", "half", "early", "unsound", "stuck", "copy", "died", "hung"]
 """No file, or one that can't be opened; less than was acknowledged; a part of a step, or one that hadn't begun; ``verify``
-finds something; a write fails; something is wrong with the backup; the judge was killed by a signal, or waited too long."""
+finds something; a write fails; something is wrong with the backup or the dump; the judge was killed by a
+signal, or waited too long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +53,13 @@ class WrongError(Exception):
         self.fault: Fault = fault
 
 
-def judged(history: History, request: Request, sound_backups: set[bytes]) -> Answer:
-    """What is to be said of the folder. A backup that is as one that was found sound isn't looked into again."""
+def judged(history: History, request: Request, sound_copies: set[bytes]) -> Answer:
+    """What is to be said of the folder. A copy that is as one that was found sound isn't looked into again."""
     steps: dict[str, int] = {}
     try:
         _judge(history, request, steps)
-        _judge_backup(history, os.path.join(request.folder, BACKUP), request, sound_backups)
+        for name, file in _COPIES.items():
+            _judge_copy(history, name, os.path.join(request.folder, file), request.demand, sound_copies)
     except WrongError as wrong:
         return Answer(wrong.fault, str(wrong), steps)
     return Answer(None, "", steps)
@@ -95,19 +98,23 @@ def _opened(path: str, **options: Any) -> Any:
 
 def content_of(store: Any) -> dict[Place, Any]:
     """All that a store holds, as a history has it."""
-    found: dict[Place, Any] = {}
-    elements: list[Any] = []
     try:
-        for item in store.export_records():
-            match item:
-                case DumpRecord(namespace=space, key=key, value=value, expires=expires):
-                    found["value", space, key] = value, expires is not None
-                case DumpStructure(namespace=space, key=key, kind=kind):
-                    elements = found[kind, space, key] = []
-                case DumpItem(value=element) | DumpMember(key=element):
-                    elements.append(element)
+        return _content(store.export_records())
     except Exception as error:
         raise WrongError("unsound", f"reading: {type(error).__name__}: {error}") from error
+
+
+def _content(dumped: Iterable[Any]) -> dict[Place, Any]:
+    found: dict[Place, Any] = {}
+    elements: list[Any] = []
+    for item in dumped:
+        match item:
+            case DumpRecord(namespace=space, key=key, value=value, expires=expires):
+                found["value", space, key] = value, expires is not None
+            case DumpStructure(namespace=space, key=key, kind=kind):
+                elements = found[kind, space, key] = []
+            case DumpItem(value=element) | DumpMember(key=element):
+                elements.append(element)
     return {place: frozenset(value) if place[0] == "set" else value for place, value in found.items()}
 
 
@@ -161,30 +168,59 @@ def _write(store: Any) -> None:
         raise WrongError("stuck", f"{type(error).__name__}: {error}") from error
 
 
-def _judge_backup(history: History, path: str, request: Request, sound: set[bytes]) -> None:
-    """``sound`` are digests of backups that were looked into before."""
+def _judge_copy(history: History, name: str, path: str, demand: Demand, sound: set[bytes]) -> None:
+    """``sound`` are digests of copies that were looked into before."""
     if not os.path.lexists(path):
-        if request.demand.backed_up:
-            raise WrongError("backup", "the backup was made, and has no name any more")
+        if name in demand.made:
+            raise WrongError("copy", f"the {name} was made, and has no name any more")
         return
+    wanted = [
+        {place: value for writer, count in counts.items() for place, value in history.contents[writer][count].items()}
+        for counts in demand.copies.get(name, [])
+    ]
     with open(path, "rb") as file:
-        digest = xxh3_128_digest(file.read())
+        digest = xxh3_128_digest(file.read() + repr(demand.copies.get(name)).encode())
     if digest in sound:
         return
-    wanted = {
-        place: value
-        for writer, count in request.demand.backup.items()
-        for place, value in history.contents[writer][count].items()
-    }
+    found = _READ[name](path)
+    if found not in wanted:
+        raise WrongError("copy", f"{name}: {_difference(wanted[-1] if wanted else {}, found)}")
+    sound.add(digest)
+
+
+def _read_backup(path: str) -> Content:
     try:
         with _opened(path, readonly=True) as store:
             found = content_of(store)
             _verify(store)
     except WrongError as wrong:
-        raise WrongError("backup", str(wrong)) from wrong
-    if found != wanted:
-        raise WrongError("backup", _difference(wanted, found))
-    sound.add(digest)
+        raise WrongError("copy", f"backup: {wrong}") from wrong
+    return found
+
+
+def _read_dump(path: str) -> Content:
+    importer = _Importer()
+    try:
+        with dump.reading(path) as stream:
+            dump.load(importer, stream)
+    except kvstore.DumpFormatError as error:
+        raise WrongError("copy", f"dump: {error}") from error
+    return importer.content
+
+
+class _Importer:
+    """What a dump is loaded into to see what it holds."""
+
+    def __init__(self) -> None:
+        self.content: dict[Place, Any] = {}
+
+    def import_records(self, records: Iterable[Any], *, merge: bool) -> int:
+        self.content = _content(records)
+        return len(self.content)
+
+
+_READ = {"backup": _read_backup, "dump": _read_dump}
+_COPIES = {"backup": BACKUP, "dump": DUMP}
 
 
 def main() -> None:

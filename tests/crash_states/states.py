@@ -15,11 +15,13 @@ from xxhash import xxh3_128
 
 from tests.crash_states.history import History
 from tests.crash_states.medium import Medium, Moment, Pick, Tail
+from tests.crash_states.workload import BACKUP, DUMP, STORE
 
 Folder = dict[str, bytes]
 Labelled = tuple[str, Pick]
 
 _TAILS: tuple[Tail, ...] = ("long", "short", "garbage")
+_OPENED = {STORE, f"{STORE}-hot", BACKUP, DUMP}
 _OF_A_KIND = 4
 """How many of one kind of the systematic states a moment gives at the most."""
 
@@ -29,16 +31,16 @@ class Demand:
     """What must be there: of each writer, what it has after at least so many steps, and at most so many. ``acknowledged``
     are all that were, whatever durability promises.
 
-    ``created``, ``backed_up``: whether the store, and its backup, must be there; ``backup``: after how many steps of each
-    writer it was asked for.
+    ``created``: whether the store must be there. ``made``: which copies of it, ``"backup"`` and ``"dump"``, must be;
+    ``copies``: of each, what it may hold, as the number of steps of each writer.
     """
 
     least: dict[str, int]
     most: dict[str, int]
     acknowledged: dict[str, int]
     created: bool
-    backed_up: bool
-    backup: dict[str, int]
+    made: frozenset[str]
+    copies: dict[str, list[dict[str, int]]]
 
     def __and__(self, other: Demand) -> Demand:
         """Both of them, of one state that can be left at two moments, of which ``other``'s is the later one. Where a step
@@ -49,8 +51,8 @@ class Demand:
             {writer: max(count, other.most[writer]) for writer, count in self.most.items()},
             other.acknowledged,
             self.created or other.created,
-            self.backed_up or other.backed_up,
-            other.backup,
+            self.made | other.made,
+            other.copies,
         )
 
 
@@ -73,9 +75,10 @@ def demand(history: History, marks: Sequence[tuple[str, ...]]) -> Demand:
     acknowledged = dict.fromkeys(history.steps, 0)
     begun = dict(acknowledged)
     least = dict(acknowledged)
-    backup = dict(acknowledged)
+    copies: dict[str, list[dict[str, int]]] = {}
+    made: set[str] = set()
     at_closing: dict[str, dict[str, int]] = {}
-    created, backed_up = history.created, False
+    created = history.created
     for words in marks:
         match words:
             case ("begin", writer, number):
@@ -88,13 +91,15 @@ def demand(history: History, marks: Sequence[tuple[str, ...]]) -> Demand:
                 at_closing[process] = dict(acknowledged)
             case ("closed", process):
                 least = {writer: max(count, at_closing[process][writer]) for writer, count in least.items()}
-            case ("asked", "backup"):
-                backup = dict(acknowledged)
-            case ("made", "backup"):
-                backed_up = True
+            case ("asked", copy):
+                # One that is replaced may be there still.
+                copies.setdefault(copy, []).append(dict(acknowledged))
+            case ("made", copy):
+                made.add(copy)
+                del copies[copy][:-1]
     if history.durability == "full":
         least = acknowledged
-    return Demand(least, begun, acknowledged, created, backed_up, backup)
+    return Demand(least, begun, acknowledged, created, frozenset(made), copies)
 
 
 def choose(history: History, medium: Medium, count: int, rng: random.Random) -> list[State]:
@@ -130,7 +135,7 @@ def _admit(found: dict[int, State], moment: Moment, label: str, pick: Pick, dema
     digest = xxh3_128()
     for name, content in sorted(moment.build(pick).items()):
         # What stands under a name that nobody opens makes no other state.
-        if ".new-" not in name and ".compact-" not in name:
+        if name in _OPENED:
             digest.update(f"{name} {len(content)} ".encode())
             digest.update(content)
     number = digest.intdigest()

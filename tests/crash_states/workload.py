@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import kvstore
+from kvstore import dump
 from tests.crash_states.history import Begin, Care, Go, History, Keep
 
-STORE, BACKUP = "store.kv", "backup.kv"
+STORE, BACKUP, DUMP = "store.kv", "backup.kv", "dump.jsonl"
 
 
 class Agent:
@@ -48,6 +49,11 @@ class Agent:
                 self._mark("asked", "backup")
                 self._store.backup(self._folder / BACKUP)
                 self._mark("made", "backup")
+            case "dump":
+                self._mark("asked", "dump")
+                with dump.writing(self._folder / DUMP) as stream:
+                    dump.write(self._store, stream)
+                self._mark("made", "dump")
             case dict():
                 threads = [threading.Thread(target=self._go, args=item) for item in order.items()]
                 for thread in threads:
