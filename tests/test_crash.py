@@ -18,9 +18,16 @@ from tests.crash_states.history import contents
 from tests.crash_states.judge import content_of
 from tests.forks import WARNING
 from tests.other_process import OtherProcess
-from tests.victims import Victim, load, read, steps_of, write
+from tests.victims import Victim, kill_all, load, read, steps_of, write
 
 pytestmark = pytest.mark.filterwarnings(WARNING)
+
+
+@pytest.fixture(autouse=True)
+def nobody_left():
+    """No victim outlives its test."""
+    yield
+    kill_all()
 
 
 def quick_and_full(**cases):

@@ -25,6 +25,8 @@ read, as writer 0."""
 
 _SAYING = struct.Struct("=II")
 
+_alive: set[Victim] = set()
+
 
 class Victim:
     """A forked child. ``said`` holds what it has said last of each writer, once it was heard."""
@@ -36,6 +38,7 @@ class Victim:
             _work(work, writer)
         os.close(writer)
         self.said: dict[int, int] = {}
+        _alive.add(self)
 
     def hear(self) -> None:
         """Wait for the next that it says. ``TimeoutError`` where nothing comes, ``EOFError`` where it has ended."""
@@ -53,6 +56,7 @@ class Victim:
 
     def kill(self) -> None:
         """``kill -9``; then hear what it has said before."""
+        _alive.discard(self)
         os.kill(self._pid, signal.SIGKILL)
         status = os.waitpid(self._pid, 0)[1]
         assert status in {signal.SIGKILL, 0}, f"the child has failed: {status}"
@@ -62,8 +66,15 @@ class Victim:
 
     def ended(self) -> bool:
         """Wait until it ends by itself; whether it did so without an error."""
+        _alive.discard(self)
         os.close(self._reader)
         return os.waitpid(self._pid, 0)[1] == 0
+
+
+def kill_all() -> None:
+    """Kill what a test has left behind that has failed."""
+    while _alive:
+        _alive.pop().kill()
 
 
 def _work(work: Callable[[Say], object], writer: int) -> None:
