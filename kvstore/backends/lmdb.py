@@ -18,6 +18,7 @@ import lmdb
 from kvstore.backends import lmdb_file
 from kvstore.backends.lmdb_env import Environment, write_new_file
 from kvstore.backends.lmdb_errors import io_error, translate
+from kvstore.backends.lmdb_structure import structural_problems
 from kvstore.backends.lmdb_txn import META, ReadTxn, SizeLimit, WriteTxn, database_name, roll_back_where_referenced
 from kvstore.backends.metapages import continue_txn_ids
 from kvstore.backends.protocol import FileUsage, Options, Space
@@ -53,7 +54,7 @@ class LmdbBackend:
                     errno.ENOENT, "there is no store here; open it with create=True to make one", identity
                 )
             lmdb_file.create(identity, write_new_file)
-        lmdb_file.admit(identity, lambda path: not _structural_problems(path))
+        lmdb_file.admit(identity, lambda path: not structural_problems(path))
         self._env = Environment(identity, options, map_size)
 
     @staticmethod
@@ -308,7 +309,7 @@ class LmdbBackend:
 
     def problems(self) -> list[str]:
         with self._translating(), self.transaction() if not self.readonly else contextlib.nullcontext():
-            return _structural_problems(self.identity)
+            return structural_problems(self.identity)
 
     @contextlib.contextmanager
     def _translating(self) -> Iterator[None]:
@@ -326,13 +327,3 @@ class LmdbBackend:
 
     def close(self) -> None:
         self._env.close()
-
-
-def _structural_problems(path: str) -> list[str]:
-    from lmdb import verify  # seldom needed, and a third of the cost of importing lmdb
-
-    try:
-        problems: list[str] = verify.verify(path)  # type: ignore[no-untyped-call]
-    except verify.VerifyError as error:
-        return [str(error)]
-    return problems

@@ -43,6 +43,8 @@ _SYNC: Final[dict[str, dict[str, bool]]] = {
 }
 _QUIESCE_SECONDS: Final = 10.0
 _QUIESCE_POLL_SECONDS: Final = 0.001
+_LOCKS_SECONDS: Final = 2.0
+_LOCKS_POLL_SECONDS: Final = 0.001
 # Address space, not memory or disk: the map is reserved far beyond any need, so that growth never remaps it.
 _MAP_SIZE: Final = 64 << 30 if sys.maxsize > 1 << 32 else 1 << 30
 
@@ -82,9 +84,7 @@ class Environment:
         self.inode = (found.st_dev, found.st_ino)
         limit = self._least_map if options.max_size is None else options.max_size
         try:
-            self.raw = _open(
-                # As bytes: not every path is Unicode.
-                os.fsencode(self.path),
+            self.raw = self._open_once_locks_are_made(
                 # A file that is larger than its limit by now needs room to be emptied in.
                 map_size=max(limit, 2 * size if options.max_size is None else size + limit // 16),
                 subdir=False,
@@ -103,6 +103,35 @@ class Environment:
         except BaseException:
             self.raw.close()
             raise
+
+    def _open_once_locks_are_made(self, **how: Any) -> Any:
+        """Open it. The first process to do so makes the lock file anew, while the others wait for it.
+
+        Where it is killed in the middle of that, LMDB lets them go on with what there is: a file that isn't a lock file yet,
+        or one that says that nothing was committed ever, so they would read, and write, from an empty store on. The next
+        one to find itself alone makes the file; so whoever notices lets go of it and comes again.
+        """
+        deadline = time.monotonic() + _LOCKS_SECONDS
+        while True:
+            made = lmdb_file.has_lock(self.path)
+            try:
+                # As bytes: not every path is Unicode.
+                raw = _open(os.fsencode(self.path), **how)
+            except (lmdb.InvalidError, lmdb.InvalidParameterError):
+                if made or time.monotonic() > deadline:
+                    raise
+            else:
+                # A file gets its name after its first commit.
+                with raw.begin() as txn:
+                    if txn.id():
+                        return raw
+                raw.close()
+                if time.monotonic() > deadline:
+                    raise StoreBusyError(
+                        f"{self.path}: a process was killed while it made the lock file, and another one goes on with that; "
+                        "close the store there first"
+                    )
+            time.sleep(_LOCKS_POLL_SECONDS)
 
     def _adopt(self) -> None:
         """Check that the file is ours, and open the handles that are always there."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Callable
 
 from kvstore.backends.lmdb_errors import io_error
-from kvstore.backends.metapages import read_geometry
+from kvstore.backends.metapages import MAGIC, read_geometry
 from kvstore.errors import StoreCorruptError, StoreFormatError, StoreIOError
 
 MODE = 0o600
@@ -34,6 +35,15 @@ def identify(location: str) -> str:
 def beside(path: str, suffix: str) -> str:
     """The path of a companion file, such as ``features.kv-lock``."""
     return path + suffix
+
+
+def has_lock(path: str) -> bool:
+    """Whether LMDB's lock file is there, and was made to its end."""
+    try:
+        with open(beside(path, "-lock"), "rb", buffering=0) as file:
+            return file.read(4) == MAGIC.to_bytes(4, sys.byteorder)
+    except OSError:
+        return False
 
 
 def admit(path: str, is_sound: Callable[[str], bool]) -> None:

@@ -23,7 +23,7 @@ import struct
 from kvstore.errors import StoreCorruptError, StoreFormatError
 from kvstore.frozen import Frozen
 
-_MAGIC = 0xBEEFC0DE
+MAGIC = 0xBEEFC0DE
 _DATA_VERSION = 1
 _META = struct.Struct("=16x I I 8x Q I 12x 32x 48x Q Q")
 _TXN_ID_OFFSET = 144
@@ -54,7 +54,7 @@ def read_geometry(path: str) -> Geometry:
         if len(first) < _META.size:
             _refuse_short(path, first)
         magic, version, _, page_size, *_ = _META.unpack(first)
-        if magic != _MAGIC:
+        if magic != MAGIC:
             raise StoreFormatError(f"{path} is not a kvstore file; choose another path, or move it away")
         if version != _DATA_VERSION or not _MIN_PAGE <= page_size <= _MAX_PAGE or page_size & (page_size - 1):
             raise StoreFormatError(
@@ -70,7 +70,7 @@ def read_geometry(path: str) -> Geometry:
 
 
 def _refuse_short(path: str, head: bytes) -> None:
-    if head[16:20] == _MAGIC.to_bytes(4, "little"):
+    if head[16:20] == MAGIC.to_bytes(4, "little"):
         raise StoreCorruptError(f"{path} is cut off within its first page; restore it from a backup")
     kind = "empty" if not head else "not a kvstore file"
     raise StoreFormatError(f"{path} is {kind}; choose another path, or move it away")
