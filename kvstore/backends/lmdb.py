@@ -18,14 +18,24 @@ import lmdb
 from kvstore.backends import lmdb_file
 from kvstore.backends.lmdb_env import Environment, write_new_file
 from kvstore.backends.lmdb_errors import io_error, translate
-from kvstore.backends.lmdb_txn import META, ReadTxn, SizeLimit, WriteTxn, database_name, roll_back_where_referenced
+from kvstore.backends.lmdb_txn import (
+    FORMAT_KEY,
+    META,
+    ReadTxn,
+    SizeLimit,
+    WriteTxn,
+    database_name,
+    roll_back_where_referenced,
+)
 from kvstore.backends.metapages import continue_txn_ids
 from kvstore.backends.protocol import FileUsage, Options, Space
-from kvstore.errors import ReadOnlyError, StoreIOError
+from kvstore.errors import ReadOnlyError, StoreCorruptError, StoreIOError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final, TypeVar
+
+    from kvstore.backends.lmdb_structure import Remains
 
     R = TypeVar("R")
 
@@ -54,6 +64,10 @@ class LmdbBackend:
                 )
             lmdb_file.create(identity, write_new_file)
         lmdb_file.admit(identity, lambda path: not _structural_problems(path))
+        from kvstore.backends.lmdb_structure import follow
+
+        with self._translating():
+            follow(identity, database_name(META), FORMAT_KEY)
         self._env = Environment(identity, options, map_size)
 
     @staticmethod
@@ -307,8 +321,21 @@ class LmdbBackend:
                     pass
 
     def problems(self) -> list[str]:
-        with self._translating(), self.transaction() if not self.readonly else contextlib.nullcontext():
+        with self._still():
             return _structural_problems(self.identity)
+
+    @contextlib.contextmanager
+    def remains(self) -> Iterator[Remains]:
+        from kvstore.backends.lmdb_structure import remains
+
+        with self._still(), remains(self.identity) as left:
+            yield left
+
+    @contextlib.contextmanager
+    def _still(self) -> Iterator[None]:
+        """Keep writers away, where that may be."""
+        with self._translating(), self.transaction() if not self.readonly else contextlib.nullcontext():
+            yield
 
     @contextlib.contextmanager
     def _translating(self) -> Iterator[None]:
@@ -331,8 +358,10 @@ class LmdbBackend:
 def _structural_problems(path: str) -> list[str]:
     from lmdb import verify  # seldom needed, and a third of the cost of importing lmdb
 
+    from kvstore.backends.lmdb_structure import misleading
+
     try:
-        problems: list[str] = verify.verify(path)  # type: ignore[no-untyped-call]
-    except verify.VerifyError as error:
+        problems: list[str] = verify.verify(path) or misleading(path)  # type: ignore[no-untyped-call]
+    except (verify.VerifyError, StoreCorruptError) as error:
         return [str(error)]
     return problems

@@ -1,0 +1,110 @@
+"""Bit rot: whatever a medium makes of a store's file, no value is wrong, and verifying survives it and names what is damaged.
+
+``-s`` shows what came of how many damages, which is what docs/reliability.md tells.
+"""
+
+from __future__ import annotations
+
+import random
+import shutil
+import sys
+from collections import Counter
+
+import pytest
+
+from tests import rot
+
+# Where LMDB is led astray itself, see docs/reliability.md.
+DEADLY = {"SIGSEGV", "SIGBUS", "SIGABRT"}
+
+
+@pytest.fixture(scope="module")
+def sample(tmp_path_factory):
+    path = tmp_path_factory.mktemp("sound") / "store.kv"
+    rot.build(path)
+    return path
+
+
+@pytest.fixture
+def examine(sample, tmp_path):
+    copy = tmp_path / "store.kv"
+    shutil.copy(sample, copy)
+    examiner = rot.Examiner(copy)
+    yield examiner
+    examiner.close()
+
+
+def judged(found):
+    """What came of one damage, for the reader and for ``verify``; nothing may be worse than promised."""
+    verifying, reading = found["verifying"], found["reading"]
+    assert verifying["died"] is None, found
+    assert "raised" not in verifying, found
+    assert "raised" not in reading, found
+    assert reading["died"] is None or (reading["died"] in DEADLY and reading["stage"][-1] != "open"), found
+    if "error" in verifying:
+        assert reading["error"] == verifying["error"], found
+        return f"not opened: {verifying['error'][0]}", "not opened"
+    (kinds,), (covered,), (strangers,) = (verifying[name] for name in ("kinds", "covered", "strangers"))
+    bad = dict(zip(reading.get("key", ()), reading.get("read", ()), strict=True))
+    for key, outcome in bad.items():
+        assert outcome != "wrong", found
+        renamed = outcome == "missing" and strangers
+        assert key in covered or renamed, (key, found)
+    harmed = bool(bad or reading["died"] or "scan" in reading or "len" in reading)
+    assert kinds or not harmed, found
+    verdict = "+".join(kinds) or "no problems"
+    outcomes = {*bad.values(), *(f"scan: {outcome}" for outcome in reading.get("scan", ()))}
+    outcomes |= {f"len: {outcome}" for outcome in reading.get("len", ())}
+    if reading["died"]:
+        return f"killed by {reading['died']}", verdict
+    # The worst of several, which is the one that is told.
+    order = ["earlier", "missing", "scan: incomplete", "scan: endless", "CorruptRecordError", "StoreCorruptError"]
+    return next((name for name in order if name in outcomes), "+".join(sorted(outcomes)) or "right"), verdict
+
+
+def shown(title, outcomes):
+    lines = [f"{count:6} {' | '.join(what)}" for what, count in sorted(outcomes.items())]
+    sys.stdout.write("\n".join(["", title, *lines, ""]))
+
+
+def flip(data, bit):
+    return [(bit // 8, bytes([data[bit // 8] ^ 1 << bit % 8]))]
+
+
+def test_of_a_sound_file_everything_is_right(examine):
+    assert judged(examine([])) == ("right", "no problems")
+
+
+FULL = pytest.param(620, marks=pytest.mark.torture)
+
+
+@pytest.mark.parametrize("region", ["anywhere", *rot.REGIONS])
+@pytest.mark.parametrize("count", [24, FULL])
+def test_a_flipped_bit_is_harmless_or_an_error_and_what_it_damages_is_named(sample, examine, region, count):
+    data = sample.read_bytes()
+    places = range(len(data)) if region == "anywhere" else rot.Regions(data).of[region]
+    rng = random.Random(f"{region} {count}")
+    outcomes = Counter()
+    for _ in range(count):
+        bit = rng.choice(places) * 8 + rng.randrange(8)
+        outcomes[judged(examine(flip(data, bit)))] += 1
+    shown(f"{count} bits of {region}", outcomes)
+    assert not any(outcome == "earlier" for outcome, _ in outcomes)
+
+
+@pytest.mark.parametrize("count", [24, pytest.param(500, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("harm", ["zeroed", "random", "swapped"])
+def test_a_page_that_is_lost_is_an_error_and_what_was_in_it_is_named(sample, examine, harm, count):
+    data = sample.read_bytes()
+    size = rot.Regions(data).page_size
+    rng = random.Random(f"{harm} {count}")
+    outcomes = Counter()
+    for _ in range(count):
+        one, other = rng.sample(range(len(data) // size), 2)
+        pages = {page: data[page * size : (page + 1) * size] for page in (one, other)}
+        new = {"zeroed": bytes(size), "random": rng.randbytes(size), "swapped": pages[other]}[harm]
+        patches = [(one * size, new)]
+        if harm == "swapped":
+            patches.append((other * size, pages[one]))
+        outcomes[judged(examine(patches))] += 1
+    shown(f"{count} pages {harm}", outcomes)
