@@ -81,50 +81,52 @@ class _Examination:
         self._expected = expected
         self._tell = tell
 
-    def verifying(self) -> None:
-        """Open and verify."""
+    def run(self) -> None:
+        """Open, verify, and read everything in every way."""
         with self._opened() as store:
-            report = store.verify()
-            named = {(problem.namespace, problem.key) for problem in report.problems}
-            known = {*self._expected, *STRUCTURES}
-            self._tell(
-                kinds=sorted({problem.kind for problem in report.problems}),
-                messages=[problem.message for problem in report.problems][:5],
-                covered=[repr(name) for name in known if name in named or _is_lost(name, report.problems)],
-                # What is named and was never written: a key that is damaged itself.
-                strangers=len([key for _, key in named - known if key is not None]),
-            )
-
-    def reading(self) -> None:
-        """Open, and read everything in every way."""
-        with self._opened() as store:
-            spaces = {"": store, "n": store.namespace("n"), "ends": store.namespace("ends")}
-            for (space, key), value in self._expected.items():
-                self._read((space, key), value, lambda space=space, key=key: spaces[space][key])
-            self._tell(stage="structures")
-            for index, item in enumerate(ITEMS):
-                self._read(("", "list"), item, lambda index=index: store.list("list")[index])
-            members = spaces["n"].set_of("set")
-            for member in MEMBERS:
-                self._read(("n", "set"), True, lambda member=member: {True: True}[member in members])
-            self._tell(stage="scan")
-            for space, mapping in spaces.items():
-                self._scan(mapping, space)
-            self._tell(stage="len")
-            for space, mapping in spaces.items():
-                try:
-                    if len(mapping) != sum(1 for where, _ in self._expected if where == space):
-                        self._tell(len="another")
-                except kvstore.KvstoreError as error:
-                    self._tell(len=type(error).__name__)
+            self._verify(store)
+            self._tell(stage="read")
+            self._read_all(store)
             self._tell(stage="whole")
+
+    def _verify(self, store: kvstore.Store) -> None:
+        report = store.verify()
+        named = {(problem.namespace, problem.key) for problem in report.problems}
+        known = {*self._expected, *STRUCTURES}
+        self._tell(
+            kinds=sorted({problem.kind for problem in report.problems}),
+            messages=[problem.message for problem in report.problems][:5],
+            covered=[repr(name) for name in known if name in named or _is_lost(name, report.problems)],
+            # What is named and was never written: a key that is damaged itself.
+            strangers=len([key for _, key in named - known if key is not None]),
+        )
+
+    def _read_all(self, store: kvstore.Store) -> None:
+        spaces = {"": store, "n": store.namespace("n"), "ends": store.namespace("ends")}
+        for (space, key), value in self._expected.items():
+            self._read((space, key), value, lambda space=space, key=key: spaces[space][key])
+        for index, item in enumerate(ITEMS):
+            self._read(("", "list"), item, lambda index=index: store.list("list")[index])
+        members = spaces["n"].set_of("set")
+        for member in MEMBERS:
+            self._read(("n", "set"), True, lambda member=member: {True: True}[member in members])
+        self._tell(stage="scan")
+        for space, mapping in spaces.items():
+            self._scan(mapping, space)
+        self._tell(stage="len")
+        for space, mapping in spaces.items():
+            try:
+                if len(mapping) != sum(1 for where, _ in self._expected if where == space):
+                    self._tell(len="another")
+            except kvstore.KvstoreError as error:
+                self._tell(len=type(error).__name__)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[kvstore.Store]:
         self._tell(stage="open")
         try:
-            with kvstore.open(self._path) as store:
-                self._tell(stage="read")
+            with kvstore.open(self._path, cache_size=0) as store:
+                self._tell(stage="verify")
                 yield store
         except kvstore.KvstoreError as error:
             self._tell(error=type(error).__name__, message=str(error))
@@ -223,10 +225,7 @@ def examine(path: str) -> None:
             os.pwrite(descriptor, new, offset)
         if length is not None:
             os.truncate(descriptor, length)
-        found = {
-            way: _child(lambda tell, way=way: getattr(_Examination(path, expected, tell), way)())
-            for way in ("verifying", "reading")
-        }
+        found = _child(lambda tell: _Examination(path, expected, tell).run())
         for offset, new in patches:
             os.pwrite(descriptor, sound[offset : offset + len(new)], offset)
         if length is not None:

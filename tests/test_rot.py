@@ -35,28 +35,24 @@ def examine(sample, tmp_path):
 
 
 def judged(found):
-    """What came of one damage, for the reader and for ``verify``; nothing may be worse than promised."""
-    verifying, reading = found["verifying"], found["reading"]
-    assert verifying["died"] is None, found
-    assert "raised" not in verifying, found
-    assert "raised" not in reading, found
-    assert reading["died"] is None or (reading["died"] in DEADLY and reading["stage"][-1] != "open"), found
-    if "error" in verifying:
-        assert reading["error"] == verifying["error"], found
-        return f"not opened: {verifying['error'][0]}", "not opened"
-    (kinds,), (covered,), (strangers,) = (verifying[name] for name in ("kinds", "covered", "strangers"))
-    bad = dict(zip(reading.get("key", ()), reading.get("read", ()), strict=True))
+    """What came of one damage, for who reads and for ``verify``; nothing may be worse than promised."""
+    assert "raised" not in found, found
+    stage = found["stage"][-1]
+    assert found["died"] is None or (found["died"] in DEADLY and stage in {"read", "scan", "len"}), found
+    if stage == "open":
+        return f"not opened: {found['error'][0]}", "not opened"
+    (kinds,), (covered,), (strangers,) = (found[name] for name in ("kinds", "covered", "strangers"))
+    bad = dict(zip(found.get("key", ()), found.get("read", ()), strict=True))
     for key, outcome in bad.items():
         assert outcome != "wrong", found
         renamed = outcome == "missing" and strangers
         assert key in covered or renamed, (key, found)
-    harmed = bool(bad or reading["died"] or "scan" in reading or "len" in reading)
-    assert kinds or not harmed, found
+    assert kinds or not (bad or found["died"] or "scan" in found or "len" in found), found
     verdict = "+".join(kinds) or "no problems"
-    outcomes = {*bad.values(), *(f"scan: {outcome}" for outcome in reading.get("scan", ()))}
-    outcomes |= {f"len: {outcome}" for outcome in reading.get("len", ())}
-    if reading["died"]:
-        return f"killed by {reading['died']}", verdict
+    if found["died"]:
+        return f"killed by {found['died']}", verdict
+    outcomes = {*bad.values(), *(f"scan: {outcome}" for outcome in found.get("scan", ()))}
+    outcomes |= {f"len: {outcome}" for outcome in found.get("len", ())}
     # The worst of several, which is the one that is told.
     order = ["earlier", "missing", "scan: incomplete", "scan: endless", "CorruptRecordError", "StoreCorruptError"]
     return next((name for name in order if name in outcomes), "+".join(sorted(outcomes)) or "right"), verdict
