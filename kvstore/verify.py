@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from kvstore import codec, expiry, keys, record
+from kvstore import codec, elements, expiry, keys, record
 from kvstore.backends import OWN_SPACE, Backend, Flaw, Reading, Space
 from kvstore.errors import UnknownTypeError
 from kvstore.verify_report import Problem, VerifyReport
@@ -19,6 +19,7 @@ __all__ = ["Problem", "VerifyReport", "verify"]
 
 # Wider than the range of keys: a damaged one may be anywhere.
 _ALL: Final[tuple[bytes, bytes | None]] = b"", None
+_OWN: Final = (expiry.INDEX, elements.SPACE)
 _NO_NAME: Final = b"", keys.ALL[1]
 
 
@@ -26,7 +27,7 @@ def verify(backend: Backend, progress: Callable[[int], object]) -> VerifyReport:
     """Check everything. Of a file whose structure is damaged the records are read without the engine, as far as they can be: it
     trusts the structure, and would take the process down with it.
     """
-    problems = [Problem("structure", "", None, message) for message in backend.problems()]
+    problems = [Problem("structure", "", None, message) for message in backend.problems(_OWN)]
     if not problems:
         with backend.read() as view:
             return _verified(view, progress, problems, _NO_NAME, lambda space, key: True)
@@ -76,7 +77,7 @@ def _losses(flaw: Flaw) -> Iterator[Problem]:
             high,
         )
     if not flaw.space and (flaw.high is None or flaw.high >= keys.ALL[1]):
-        yield Problem("structure", "", None, f"namespaces may be lost with all that is in them: {flaw.message}")
+        yield Problem("structure", "", None, f"whole namespaces may be lost, and lists and sets: {flaw.message}")
 
 
 def _key(encoded: bytes) -> object:

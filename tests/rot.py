@@ -53,6 +53,7 @@ def contents() -> Expected:
 
 ITEMS: Final = [f"item {number}" for number in range(40)] + ["x" * 5_000]
 MEMBERS: Final = [f"member {number:02}" for number in range(40)]
+SPACES: Final = ("", "n", "ends")
 STRUCTURES: Final = {("", "list"), ("n", "set")}
 EARLIER: Final = "an earlier value"
 
@@ -98,7 +99,7 @@ class _Examination:
             messages=[problem.message for problem in report.problems][:5],
             covered=[repr(name) for name in known if name in named or _is_lost(name, report.problems)],
             # What is named and was never written: a key that is damaged itself.
-            strangers=len([key for _, key in named - known if key is not None]),
+            strangers=len([1 for space, key in named - known if key is not None or space not in SPACES]),
         )
 
     def _read_all(self, store: kvstore.Store) -> None:
@@ -168,14 +169,13 @@ def _is_lost(name: tuple[str, Any], problems: Iterable[Problem]) -> bool:
     space, key = name
     encoded = keys.encode(key)
     for problem in problems:
-        if problem.kind == "structure" and space and "namespaces may be lost" in problem.message:
-            return True
-        if (
-            problem.kind == "structure"
-            and name in STRUCTURES
-            and "the store's own structures is lost" in problem.message
-        ):
-            return True
+        if problem.kind == "structure" and (space or name in STRUCTURES):
+            if "whole namespaces may be lost" in problem.message:
+                return True
+            if name in STRUCTURES and any(
+                what in problem.message for what in ("own structures is lost", "neither a key")
+            ):
+                return True
         if problem.kind == "lost" and problem.namespace == space:
             low = b"" if problem.key is None else keys.encode(problem.key)
             high = b"\x10" if problem.until is None else keys.encode(problem.until)

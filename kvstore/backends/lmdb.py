@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import lmdb
 
@@ -63,7 +63,7 @@ class LmdbBackend:
                     errno.ENOENT, "there is no store here; open it with create=True to make one", identity
                 )
             lmdb_file.create(identity, write_new_file)
-        lmdb_file.admit(identity, lambda path: not _structural_problems(path))
+        lmdb_file.admit(identity, lambda path: not _structural_problems(path, None))
         from kvstore.backends.lmdb_structure import follow
 
         with self._translating():
@@ -320,9 +320,9 @@ class LmdbBackend:
                 except FileNotFoundError:
                     pass
 
-    def problems(self) -> list[str]:
+    def problems(self, own: Collection[Space]) -> list[str]:
         with self._still():
-            return _structural_problems(self.identity)
+            return _structural_problems(self.identity, {META, *own})
 
     @contextlib.contextmanager
     def remains(self) -> Iterator[Remains]:
@@ -355,13 +355,13 @@ class LmdbBackend:
         self._env.close()
 
 
-def _structural_problems(path: str) -> list[str]:
+def _structural_problems(path: str, own: Collection[Space] | None) -> list[str]:
     from lmdb import verify  # seldom needed, and a third of the cost of importing lmdb
 
     from kvstore.backends.lmdb_structure import misleading
 
     try:
-        problems: list[str] = verify.verify(path) or misleading(path)  # type: ignore[no-untyped-call]
+        problems: list[str] = verify.verify(path) or misleading(path, own)  # type: ignore[no-untyped-call]
     except (verify.VerifyError, StoreCorruptError) as error:
         return [str(error)]
     return problems

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from struct import Struct
 
 from kvstore.backends.metapages import Geometry
@@ -35,7 +35,7 @@ _LONG_HEAD: Final = Struct("=Q 2x H I")
 _NODE: Final = Struct("=I H H")
 _PLACE: Final = Struct("=H")
 _NUMBER: Final = Struct("=Q")
-_TREE: Final = Struct("=4x H H 24x Q Q")
+_TREE: Final = Struct("=I H H 24x Q Q")
 
 
 class DamagedPageError(ValueError):
@@ -43,19 +43,21 @@ class DamagedPageError(ValueError):
 
 
 class Tree(Frozen):
-    """Where a tree begins: LMDB's own record of it, as far as it is needed."""
+    """Where a tree begins."""
 
-    flags: int
-    entries: int
     root: int
+    entries: int
 
 
-def tree_in(value: bytes | None) -> Tree:
-    """What the value of a tree's name says. Raises ``DamagedPageError``."""
-    if value is None or len(value) != _TREE.size:
-        raise DamagedPageError("the record of a database can't be read")
-    flags, _, entries, root = _TREE.unpack(value)
-    return Tree(flags, entries, root)
+def tree_in(value: bytes) -> Tree:
+    """The tree that a record of LMDB's tells of, as the value of a database's name. Raises ``DamagedPageError``."""
+    if len(value) != _TREE.size:
+        raise DamagedPageError("the record of a database has another size")
+    unused, flags, depth, entries, root = _TREE.unpack(value)
+    if unused or flags or depth > DEEPEST:
+        # Flags would have LMDB compare keys in another way, or expect other nodes.
+        raise DamagedPageError(f"the record of a database has flags 0x{flags:x} and depth {depth}")
+    return Tree(root, entries)
 
 
 class Node:
@@ -71,17 +73,26 @@ class Node:
         self.flags = flags
         self.child = size | flags << 32
 
-    def is_at(self, other: Node) -> bool:
-        """Whether both are the same one."""
-        return self.page.number == other.page.number and self._at == other._at
+    @property
+    def taken(self) -> int:
+        """How many bytes of the page it takes; even, as every node."""
+        return (self._place - self._at + self._inside + 1) & ~1
+
+    @property
+    def _place(self) -> int:
+        return self._at + _NODE.size + len(self.key)
+
+    @property
+    def _inside(self) -> int:
+        if self.page.is_branch:
+            return 0
+        return _NUMBER.size if self.flags & LONG_VALUE else self.size
 
     def content(self) -> bytes:
         """What the page has of the value. Raises ``DamagedPageError``."""
-        start = self._at + _NODE.size + len(self.key)
-        size = _NUMBER.size if self.flags & LONG_VALUE else self.size
-        if start + size > len(self.page.data):
+        if self._place + self._inside > len(self.page.data):
             raise DamagedPageError(f"page {self.page.number}: a value goes beyond the page")
-        return self.page.data[start : start + size]
+        return self.page.data[self._place : self._place + self._inside]
 
 
 class Page:
@@ -101,10 +112,15 @@ class Page:
         self.data = data
         self.is_branch = flags == _BRANCH
         self.count = (lower - _HEAD.size) // _PLACE.size
-        self._upper = upper
+        self._upper: int = upper
         # LMDB takes a branch with fewer for a failure of its own, and aborts.
         if self.count < (2 if self.is_branch else 1):
             raise DamagedPageError(f"page {number} has {self.count} nodes")
+
+    def accounts_for(self, nodes: Iterable[Node]) -> bool:
+        """Whether the nodes fill what is not free: LMDB leaves no gaps."""
+        taken: int = sum(node.taken for node in nodes)
+        return taken >= len(self.data) - self._upper
 
     def node(self, index: int) -> Node:
         """A node, without its value. Raises ``DamagedPageError``."""
@@ -124,7 +140,7 @@ class Pages:
     def __init__(self, descriptor: int, geometry: Geometry) -> None:
         self._descriptor = descriptor
         self._geometry = geometry
-        self.main = Tree(geometry.main_flags, 0, geometry.main_root)
+        self.main = Tree(geometry.main_root, 0)
         """The main database."""
 
     def page(self, number: int) -> Page:
@@ -188,7 +204,7 @@ class Pages:
     def free(self) -> Iterator[int]:
         """The pages that are free, as far as that can be read."""
         with contextlib.suppress(DamagedPageError):
-            for page, _, _ in self.leaves(Tree(0, 0, self._geometry.free_root)):
+            for page, _, _ in self.leaves(Tree(self._geometry.free_root, 0)):
                 for index in range(page.count):
                     with contextlib.suppress(DamagedPageError):
                         numbers = self.value(page.node(index))

@@ -5,7 +5,7 @@ of it all the same. Nothing here judges records: that is done above, by checksum
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import pairwise
 
 from kvstore.backends.lmdb_pages import DEEPEST, NO_PAGE, SUB_TREE, DamagedPageError, Node, Page, Pages, Tree, tree_in
@@ -52,27 +52,24 @@ def _go(pages: Pages, database: bytes, key: bytes) -> None:
     named = pages.find(pages.main, database)
     if named is None:
         return
-    tree = tree_in(pages.value(named))
-    if tree.flags:
-        raise DamagedPageError(f"the database {database!r} has flags 0x{tree.flags:x}")
-    found = pages.find(tree, key)
+    found = pages.find(tree_in(pages.value(named)), key)
     if found is not None:
         pages.value(found)
 
 
-def misleading(path: str) -> list[str]:
+def misleading(path: str, own: Collection[Space] | None) -> list[str]:
     """What keeps LMDB from finding what is there, in a file of which each page is sound: a branch that leads to another
-    leaf than the one that has the key, a database that is said to be of another kind.
+    leaf than the one that has the key, a database that is said to be of another kind, or has a name that is none.
+
+    ``own`` are the library's own spaces that may be there; None where it isn't known.
     """
     problems: list[str] = []
     with open(path, "rb", buffering=0) as file:
         pages = Pages(file.fileno(), read_geometry(path))
-        trees = [("the main database", pages.main)]
+        trees = [("main", pages.main)]
         try:
             while trees:
                 name, tree = trees.pop()
-                if tree.flags:
-                    problems.append(f"{name} has flags 0x{tree.flags:x}")
                 for page, low, high in pages.leaves(tree):
                     first, last = page.node(0).key, page.node(page.count - 1).key
                     if first < low or (high is not None and last >= high):
@@ -80,10 +77,13 @@ def misleading(path: str) -> list[str]:
                             f"{name}: what is on page {page.number} is not found, as a branch leads elsewhere"
                         )
                     for named in _named(page) if tree is pages.main else ():
-                        if space_of(named.key) is None or not named.flags & SUB_TREE:
-                            problems.append(f"{named.key!r} is neither a key nor the name of a database of kvstore")
+                        space = space_of(named.key) if named.flags & SUB_TREE else None
+                        if space is None or (own is not None and space.startswith(OWN_SPACE) and space not in own):
+                            problems.append(
+                                f"{named.key!r} is neither a key nor the name of a database of this kvstore"
+                            )
                         else:
-                            trees.append((f"the database {named.key!r}", tree_in(pages.value(named))))
+                            trees.append((space, tree_in(pages.value(named))))
         except DamagedPageError as error:
             problems.append(str(error))
     return problems
@@ -156,7 +156,7 @@ class Remains:
 
     def _found(self, space: Space, key: bytes) -> Node | None:
         with contextlib.suppress(DamagedPageError):
-            return self._pages.find(self._trees.get(space, Tree(0, 0, NO_PAGE)), key)
+            return self._pages.find(self._trees.get(space, Tree(NO_PAGE, 0)), key)
         return None
 
     def _record(self, node: Node) -> bytes:
@@ -213,6 +213,11 @@ class _Walk:
             keys[0] = None
         else:
             self._judge_order(number, keys, low, high)
+            if not page.accounts_for(node for node in found if node is not None):
+                last = next((key for key in reversed(keys) if key is not None), low)
+                self._lose(
+                    number, page.count, last, high, f"page {number} has nodes of which it doesn't say where they are"
+                )
         for index, node in enumerate(found):
             after = next((key for key in keys[index + 1 :] if key is not None), high)
             if node is None:

@@ -9,7 +9,7 @@ memory tier can tell what it may keep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from kvstore.frozen import Frozen
@@ -209,8 +209,10 @@ class Backend(Protocol):
         this process wait.
         """
 
-    def problems(self) -> list[str]:
-        """What is wrong with the file's structure, judged page by page without the engine; writers wait."""
+    def problems(self, own: Collection[Space]) -> list[str]:
+        """What is wrong with the file's structure, judged page by page without the engine; writers wait. ``own`` are the
+        library's own spaces that may be there.
+        """
 
     def remains(self) -> AbstractContextManager[Remains]:
         """What is left where something is wrong with the structure; writers wait."""
