@@ -83,11 +83,13 @@ class _Examination:
         self._tell = tell
 
     def run(self) -> None:
-        """Open, verify, and read everything in every way."""
+        """Open, verify, read everything in every way, and write."""
         with self._opened() as store:
             self._verify(store)
             self._tell(stage="read")
             self._read_all(store)
+            self._tell(stage="write")
+            self._write(store)
             self._tell(stage="whole")
 
     def _verify(self, store: kvstore.Store) -> None:
@@ -122,11 +124,26 @@ class _Examination:
             except kvstore.KvstoreError as error:
                 self._tell(len=type(error).__name__)
 
+    def _write(self, store: kvstore.Store) -> None:
+        clock = 10.0**12
+        for write in (
+            lambda: store.set("new", "value", ttl=5),
+            lambda: store.set_many({"small 050": 1, ("large", 3): bytes(9_000)}),
+            lambda: store.delete("small 100"),
+            lambda: store.list("list").append("item"),
+            lambda: store.namespace("ends").set(5, 1),
+            lambda: kvstore.open(self._path, durability="none", clock=lambda: clock).expire(),
+        ):
+            try:
+                write()
+            except kvstore.KvstoreError as error:
+                self._tell(write=type(error).__name__)
+
     @contextlib.contextmanager
     def _opened(self) -> Iterator[kvstore.Store]:
         self._tell(stage="open")
         try:
-            with kvstore.open(self._path, cache_size=0) as store:
+            with kvstore.open(self._path, cache_size=0, durability="none") as store:
                 self._tell(stage="verify")
                 yield store
         except kvstore.KvstoreError as error:
@@ -226,10 +243,9 @@ def examine(path: str) -> None:
         if length is not None:
             os.truncate(descriptor, length)
         found = _child(lambda tell: _Examination(path, expected, tell).run())
-        for offset, new in patches:
-            os.pwrite(descriptor, sound[offset : offset + len(new)], offset)
-        if length is not None:
-            os.pwrite(descriptor, sound[length:], length)
+        if os.pread(descriptor, len(sound) + 1, 0) != sound:
+            os.pwrite(descriptor, sound, 0)
+            os.truncate(descriptor, len(sound))
         os.close(descriptor)
         sys.stdout.write(json.dumps(found) + "\n")
         sys.stdout.flush()

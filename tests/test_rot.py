@@ -38,7 +38,7 @@ def judged(found):
     """What came of one damage, for who reads and for ``verify``; nothing may be worse than promised."""
     assert "raised" not in found, found
     stage = found["stage"][-1]
-    assert found["died"] is None or (found["died"] in DEADLY and stage in {"read", "scan", "len"}), found
+    assert found["died"] is None or (found["died"] in DEADLY and stage in {"read", "scan", "len", "write"}), found
     if stage == "open":
         return f"not opened: {found['error'][0]}", "not opened"
     (kinds,), (covered,), (strangers,) = (found[name] for name in ("kinds", "covered", "strangers"))
@@ -47,15 +47,22 @@ def judged(found):
         assert outcome != "wrong", found
         renamed = outcome == "missing" and strangers
         assert key in covered or renamed, (key, found)
-    assert kinds or not (bad or found["died"] or "scan" in found or "len" in found), found
+    assert kinds or not (bad or found["died"] or "write" in found or "scan" in found or "len" in found), found
     verdict = "+".join(kinds) or "no problems"
-    if found["died"]:
+    if found["died"] and stage != "write":
         return f"killed by {found['died']}", verdict
     outcomes = {*bad.values(), *(f"scan: {outcome}" for outcome in found.get("scan", ()))}
     outcomes |= {f"len: {outcome}" for outcome in found.get("len", ())}
     # The worst of several, which is the one that is told.
     order = ["earlier", "missing", "scan: incomplete", "scan: endless", "CorruptRecordError", "StoreCorruptError"]
     return next((name for name in order if name in outcomes), "+".join(sorted(outcomes)) or "right"), verdict
+
+
+def written(found):
+    """What came of the writes that followed."""
+    if "write" not in found["stage"]:
+        return "not tried"
+    return f"killed by {found['died']}" if found["died"] else "an error" if "write" in found else "done"
 
 
 def shown(title, outcomes):
@@ -83,7 +90,9 @@ def test_a_flipped_bit_is_harmless_or_an_error_and_what_it_damages_is_named(samp
     outcomes = Counter()
     for _ in range(count):
         bit = rng.choice(places) * 8 + rng.randrange(8)
-        outcomes[judged(examine(flip(data, bit)))] += 1
+        found = examine(flip(data, bit))
+        outcomes[judged(found)] += 1
+        outcomes["and writes", written(found)] += 1
     shown(f"{count} bits of {region}", outcomes)
     assert not any(outcome == "earlier" for outcome, _ in outcomes)
 
@@ -102,5 +111,7 @@ def test_a_page_that_is_lost_is_an_error_and_what_was_in_it_is_named(sample, exa
         patches = [(one * size, new)]
         if harm == "swapped":
             patches.append((other * size, pages[one]))
-        outcomes[judged(examine(patches))] += 1
+        found = examine(patches)
+        outcomes[judged(found)] += 1
+        outcomes["and writes", written(found)] += 1
     shown(f"{count} pages {harm}", outcomes)
