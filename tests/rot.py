@@ -14,6 +14,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -21,6 +22,7 @@ from typing import Any, Final
 import kvstore
 from kvstore import keys
 from kvstore.verify import Problem
+from kvstore_cli.main import main
 
 ROOT: Final = Path(__file__).parent.parent
 PATIENCE_SECONDS: Final = 20
@@ -92,6 +94,22 @@ class _Examination:
             self._write(store)
             self._tell(stage="whole")
 
+    def run_readonly(self) -> None:
+        """As ``run``, without writing."""
+        with self._opened(readonly=True) as store:
+            self._verify(store)
+            self._tell(stage="read")
+            self._read_all(store)
+            self._tell(stage="whole")
+
+    def run_command(self) -> None:
+        """``kvstore verify``."""
+        with tempfile.TemporaryFile("w+") as shown:
+            sys.stdout = sys.stderr = shown
+            code = main(["verify", self._path])
+            shown.seek(0)
+            self._tell(code=code, shown=shown.read())
+
     def _verify(self, store: kvstore.Store) -> None:
         report = store.verify()
         named = {(problem.namespace, problem.key) for problem in report.problems}
@@ -140,10 +158,10 @@ class _Examination:
                 self._tell(write=type(error).__name__)
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[kvstore.Store]:
+    def _opened(self, **options: Any) -> Iterator[kvstore.Store]:
         self._tell(stage="open")
         try:
-            with kvstore.open(self._path, cache_size=0, durability="none") as store:
+            with kvstore.open(self._path, cache_size=0, durability="none", **options) as store:
                 self._tell(stage="verify")
                 yield store
         except kvstore.KvstoreError as error:
@@ -235,14 +253,13 @@ def examine(path: str) -> None:
     expected = contents()
     sound = Path(path).read_bytes()
     for line in sys.stdin:
-        patches = [(offset, bytes.fromhex(new)) for offset, new in json.loads(line)["patches"]]
-        length = json.loads(line).get("length")
+        damage = json.loads(line)
         descriptor = os.open(path, os.O_RDWR)
-        for offset, new in patches:
-            os.pwrite(descriptor, new, offset)
-        if length is not None:
-            os.truncate(descriptor, length)
-        found = _child(lambda tell: _Examination(path, expected, tell).run())
+        for offset, new in damage["patches"]:
+            os.pwrite(descriptor, bytes.fromhex(new), offset)
+        if damage["length"] is not None:
+            os.truncate(descriptor, damage["length"])
+        found = _child(lambda tell, way=damage["way"]: getattr(_Examination(path, expected, tell), way)())
         if os.pread(descriptor, len(sound) + 1, 0) != sound:
             os.pwrite(descriptor, sound, 0)
             os.truncate(descriptor, len(sound))
@@ -264,8 +281,9 @@ class Examiner:
             text=True,
         )
 
-    def __call__(self, patches: Patch, length: int | None = None) -> dict[str, Any]:
-        line = json.dumps({"patches": [(offset, new.hex()) for offset, new in patches], "length": length})
+    def __call__(self, patches: Patch, length: int | None = None, way: str = "run") -> dict[str, Any]:
+        hexed = [(offset, new.hex()) for offset, new in patches]
+        line = json.dumps({"patches": hexed, "length": length, "way": way})
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
         return json.loads(self._process.stdout.readline())

@@ -115,3 +115,33 @@ def test_a_page_that_is_lost_is_an_error_and_what_was_in_it_is_named(sample, exa
         outcomes[judged(found)] += 1
         outcomes["and writes", written(found)] += 1
     shown(f"{count} pages {harm}", outcomes)
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [(0,), pytest.param((0, 1, 15, 16, 17, 100, 2_048, 4_088, 4_095), marks=pytest.mark.torture)],
+    ids=["pages", "bytes"],
+)
+def test_a_file_that_is_cut_off_is_an_error_wherever_it_ends(sample, examine, inside):
+    whole = sample.stat().st_size
+    size = rot.Regions(sample.read_bytes()).page_size
+    outcomes = Counter()
+    for length in (page + more for page in range(0, whole, size) for more in inside):
+        found = examine([], length)
+        outcomes[judged(found)] += 1
+        assert found["stage"] == ["open"]
+        readonly = examine([], length, "run_readonly")
+        assert (readonly["died"], readonly["error"]) == (None, found["error"])
+        command = examine([], length, "run_command")
+        assert (command["died"], command["code"]) == (None, [1])
+        assert any(word in command["shown"][0] for word in ("cut off", "is empty", "not a kvstore file"))
+    shown("cut off", outcomes)
+
+
+def test_the_command_names_what_is_damaged_and_lives(sample, examine):
+    data = sample.read_bytes()
+    regions = rot.Regions(data)
+    for page in regions.pages:
+        command = examine([(page * regions.page_size, bytes(regions.page_size))], way="run_command")
+        assert (command["died"], command["code"]) == (None, [1])
+        assert any(word in command["shown"][0] for word in ("structure: ", "is damaged"))

@@ -140,6 +140,10 @@ class Pages:
     def __init__(self, descriptor: int, geometry: Geometry) -> None:
         self._descriptor = descriptor
         self._geometry = geometry
+        whole = os.fstat(descriptor).st_size // geometry.page_size
+        self._last = min(geometry.last_page, whole - 1)
+        self.is_short = whole <= geometry.last_page
+        """Whether pages are missing at the end: they may never have been written, and be free."""
         self.main = Tree(geometry.main_root, 0)
         """The main database."""
 
@@ -187,11 +191,8 @@ class Pages:
         content = node.content()
         if not node.flags & LONG_VALUE:
             return content
-        (first,) = _NUMBER.unpack(content)
-        page_size = self._geometry.page_size
-        count = (_LONG_HEAD.size - 1 + node.size) // page_size + 1
-        self._check(first, count)
-        start = first * page_size
+        first, count = self._extent(node, content)
+        start = first * self._geometry.page_size
         head = os.pread(self._descriptor, _LONG_HEAD.size, start)
         # Compared before that much memory is asked for.
         if len(head) < _LONG_HEAD.size or _LONG_HEAD.unpack(head) != (first, _OVERFLOW, count):
@@ -200,6 +201,19 @@ class Pages:
         if len(value) < node.size:
             raise DamagedPageError(f"the long value on page {first} goes beyond the end of the file")
         return value
+
+    def check_long(self, page: Page) -> None:
+        """Raise ``DamagedPageError`` where a long value of a leaf goes beyond the end of the file."""
+        for node in map(page.node, range(page.count)):
+            if node.flags & LONG_VALUE:
+                self._extent(node, node.content())
+
+    def _extent(self, node: Node, content: bytes) -> tuple[int, int]:
+        """The first page of a long value, and how many it has."""
+        (first,) = _NUMBER.unpack(content)
+        count = (_LONG_HEAD.size - 1 + node.size) // self._geometry.page_size + 1
+        self._check(first, count)
+        return first, count
 
     def free(self) -> Iterator[int]:
         """The pages that are free, as far as that can be read."""
@@ -233,5 +247,5 @@ class Pages:
                 node, low = following, following.key
 
     def _check(self, number: int, count: int) -> None:
-        if not 2 <= number <= number + count - 1 <= self._geometry.last_page:
+        if not 2 <= number <= number + count - 1 <= self._last:
             raise DamagedPageError(f"there is no page {number}, or not {count} from there on")
