@@ -7,6 +7,7 @@ comes of it, and undoes it. A child that dies takes nothing with it.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -252,6 +253,10 @@ def examine(path: str) -> None:
     """Take damages from standard input, and tell on standard output what comes of each."""
     expected = contents()
     sound = Path(path).read_bytes()
+    # What is imported late is imported once.
+    importlib.import_module("kvstore_cli.verify")
+    importlib.import_module("kvstore_cli.group")
+    _Examination(path, expected, lambda **_: None).run_readonly()
     for line in sys.stdin:
         damage = json.loads(line)
         descriptor = os.open(path, os.O_RDWR)

@@ -82,7 +82,7 @@ FULL = pytest.param(620, marks=pytest.mark.torture)
 
 
 @pytest.mark.parametrize("region", ["anywhere", *rot.REGIONS])
-@pytest.mark.parametrize("count", [24, FULL])
+@pytest.mark.parametrize("count", [20, FULL])
 def test_a_flipped_bit_is_harmless_or_an_error_and_what_it_damages_is_named(sample, examine, region, count):
     data = sample.read_bytes()
     places = range(len(data)) if region == "anywhere" else rot.Regions(data).of[region]
@@ -97,7 +97,7 @@ def test_a_flipped_bit_is_harmless_or_an_error_and_what_it_damages_is_named(samp
     assert not any(outcome == "earlier" for outcome, _ in outcomes)
 
 
-@pytest.mark.parametrize("count", [24, pytest.param(500, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("count", [15, pytest.param(500, marks=pytest.mark.torture)])
 @pytest.mark.parametrize("harm", ["zeroed", "random", "swapped"])
 def test_a_page_that_is_lost_is_an_error_and_what_was_in_it_is_named(sample, examine, harm, count):
     data = sample.read_bytes()
@@ -126,10 +126,13 @@ def test_a_file_that_is_cut_off_is_an_error_wherever_it_ends(sample, examine, in
     whole = sample.stat().st_size
     size = rot.Regions(sample.read_bytes()).page_size
     outcomes = Counter()
-    for length in (page + more for page in range(0, whole, size) for more in inside):
+    lengths = [page + more for page in range(0, whole, size) for more in inside]
+    for number, length in enumerate(lengths):
         found = examine([], length)
         outcomes[judged(found)] += 1
         assert found["stage"] == ["open"]
+        if number % 8 and number < len(lengths) - 3:
+            continue
         readonly = examine([], length, "run_readonly")
         assert (readonly["died"], readonly["error"]) == (None, found["error"])
         command = examine([], length, "run_command")
@@ -141,7 +144,7 @@ def test_a_file_that_is_cut_off_is_an_error_wherever_it_ends(sample, examine, in
 def test_the_command_names_what_is_damaged_and_lives(sample, examine):
     data = sample.read_bytes()
     regions = rot.Regions(data)
-    for page in regions.pages:
+    for page in regions.pages[::3]:
         command = examine([(page * regions.page_size, bytes(regions.page_size))], way="run_command")
         assert (command["died"], command["code"]) == (None, [1])
         assert any(word in command["shown"][0] for word in ("structure: ", "is damaged"))
