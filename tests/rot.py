@@ -212,6 +212,9 @@ def _is_lost(name: tuple[str, Any], problems: Iterable[Problem]) -> bool:
                 what in problem.message for what in ("own structures is lost", "neither a key")
             ):
                 return True
+        if name in STRUCTURES and (problem.kind, problem.namespace, problem.key) == ("record", space, None):
+            # What says which lists and sets the namespace has.
+            return True
         if problem.kind == "lost" and problem.namespace == space:
             low = b"" if problem.key is None else keys.encode(problem.key)
             high = b"\x10" if problem.until is None else keys.encode(problem.until)
