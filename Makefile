@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 # One virtual environment and one machine under every target: side by side they would trip over each other.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo examples test torture check bench format clean
+.PHONY: help demo examples test torture fuzz check bench format clean
 
 help:
 	@echo 'make demo    cache the answers of a real neural network, restart, and see the hit rate'
 	@echo 'make examples every program in docs/examples/, on real data and with real models (takes 600 MB of packages)'
 	@echo 'make test    every promise, tested within minutes (ARGS="tests/test_fork.py -k child" for some of it)'
 	@echo 'make torture the tests that go on for long: more seeds, more sizes, every line'
+	@echo 'make fuzz    a million inputs to everything that decodes, made from samples and led by coverage'
 	@echo 'make check   lint, format, types, the order of the layers, the built wheel'
 	@echo 'make bench   the table of ratios against the peers (ARGS="--only hit" for some of its rows)'
 	@echo 'make format  put the sources in order'
@@ -30,6 +31,9 @@ test: $(VENV)/.dev
 
 torture: $(VENV)/.dev
 	$(BIN)/python -m pytest -m torture $(ARGS)
+
+fuzz: $(VENV)/.fuzz
+	$(BIN)/python -m pytest -m torture -s tests/test_fuzz.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -62,6 +66,10 @@ $(VENV)/.dev: $(VENV)/.python pyproject.toml
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+$(VENV)/.fuzz: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml

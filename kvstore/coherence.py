@@ -26,7 +26,7 @@ where the writer is 0: of a slot that was written anew in part nothing agrees.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from mmap import mmap
 from struct import Struct
 
@@ -228,9 +228,10 @@ class Ring:
             if entry is None:
                 # It may have been settled that instant, one half of it read before and the other after.
                 entry = self._entry(commit, believed)
-            if entry is None:
+            changed = None if entry is None else _unpacked(entry)
+            if changed is None:
                 return None
-            changes += _unpacked(entry)
+            changes += changed
         return changes
 
     # What the disk has no room for, or the file has lost, is missing, and noticed by whoever reads it: the store's own
@@ -285,10 +286,16 @@ def _packed(changed: Iterable[Change]) -> bytes:
     return b"".join(parts)
 
 
-def _unpacked(entry: bytes) -> Iterator[Change]:
+def _unpacked(entry: bytes) -> list[Change] | None:
+    """The changes of an entry; None where it is none, though its checksum agrees: whoever wrote that meant harm."""
+    changes: list[Change] = []
     position = 0
-    while position < len(entry):
+    while position + _CHANGE.size <= len(entry):
         name, key = _CHANGE.unpack_from(entry, position)
         middle = position + _CHANGE.size + name
-        yield entry[position + _CHANGE.size : middle].decode(), entry[middle : middle + key]
+        try:
+            changes.append((entry[position + _CHANGE.size : middle].decode(), entry[middle : middle + key]))
+        except UnicodeDecodeError:
+            return None
         position = middle + key
+    return changes if position == len(entry) else None

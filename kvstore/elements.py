@@ -170,7 +170,7 @@ def next_number(txn: Writing) -> bytes:
 
 def number_in(key: bytes, raw: bytes) -> int:
     """What an entry of the directory says. Raises ``CorruptRecordError``."""
-    name = key[1:].decode()
+    name = key[1:].decode(errors="replace")
     try:
         value = value_of(key, raw)
     except ValueError as error:
@@ -190,7 +190,8 @@ def _damaged(name: str, reason: str) -> CorruptRecordError:
 def directory(view: Reading) -> Iterator[tuple[str, bytes, bytes]]:
     """Each namespace that was given a number: name, key and record."""
     for key, raw in view.scan(SPACE, _NAME + b"\0", _HEAD):
-        yield key[1:].decode(), key, raw
+        # Of a damaged one the record tells.
+        yield key[1:].decode(errors="replace"), key, raw
 
 
 def namespaces(view: Reading) -> list[str]:

@@ -15,6 +15,7 @@ the prefix of their keys (see `kvstore.elements`).
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 
@@ -22,6 +23,7 @@ from xxhash import xxh3_128_digest
 
 from kvstore import elements, record
 from kvstore.backends import OWN_SPACE, Reading, Space, Writing
+from kvstore.keys import MAX_KEY_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -56,12 +58,16 @@ def deadline(clock: Clock, ttl: float | None) -> int | None:
 
 def index_key(space: Space, encoded: bytes, expires: int) -> bytes:
     """Where the index has a record that ends at ``expires``."""
-    return expires.to_bytes(8, "big") + xxh3_128_digest(b"\0".join((space.encode(), encoded)))
+    return expires.to_bytes(8, "big") + xxh3_128_digest(_entry(space, encoded))
+
+
+def _entry(space: Space, encoded: bytes) -> bytes:
+    return b"\0".join((space.encode(), encoded))
 
 
 def enter(txn: Writing, space: Space, encoded: bytes, expires: int) -> None:
     """Put a record that ends at ``expires`` into the index."""
-    txn.put(INDEX, index_key(space, encoded, expires), b"\0".join((space.encode(), encoded)))
+    txn.put(INDEX, index_key(space, encoded, expires), _entry(space, encoded))
 
 
 def leave(txn: Writing, space: Space, encoded: bytes) -> None:
@@ -76,19 +82,28 @@ def leave(txn: Writing, space: Space, encoded: bytes) -> None:
 
 def is_entered(view: Reading, space: Space, encoded: bytes, expires: int) -> bool:
     """Whether the index has a record that ends at ``expires``."""
-    return view.get(INDEX, index_key(space, encoded, expires)) is not None
+    return view.get(INDEX, index_key(space, encoded, expires)) == _entry(space, encoded)
 
 
 def due(txn: Reading, now: int) -> Iterator[tuple[bytes, Space, bytes]]:
-    """The index entries whose time has come, earliest first: ``(index key, space, encoded key)``."""
+    """The index entries whose time has come, earliest first: ``(index key, space, encoded key)``. One that is damaged has no
+    key: nothing must be done to what it seems to name.
+    """
     for index_key, what in txn.scan(INDEX, b"", (now + 1).to_bytes(8, "big")):
-        name, _, encoded = what.partition(b"\0")
-        yield index_key, name.decode(), encoded
+        yield index_key, *_named(index_key, what)
+
+
+def _named(index_key: bytes, what: bytes) -> tuple[Space, bytes]:
+    name, _, encoded = what.partition(b"\0")
+    if index_key[8:] == xxh3_128_digest(what) and len(encoded) <= MAX_KEY_BYTES:
+        with contextlib.suppress(UnicodeDecodeError):
+            return name.decode(), encoded
+    return "", b""
 
 
 def ended(txn: Reading, index_key: bytes, space: Space, encoded: bytes) -> bool:
     """Whether the index entry tells the truth: the record is there and ends when the entry says."""
-    raw = txn.get(space, encoded)
+    raw = txn.get(space, encoded) if encoded else None
     return raw is not None and record.expiry_of(raw) == int.from_bytes(index_key[:8], "big")
 
 
@@ -99,7 +114,7 @@ def give_up(txn: Writing, prefix: bytes, limit: int = _FREED_AT_ONCE) -> int:
     freed = elements.free(txn, prefix, limit)
     if freed >= limit:
         space = elements.SPACE
-        txn.put_freeing(INDEX, index_key(space, prefix, _AT_ONCE), b"\0".join((space.encode(), prefix)))
+        txn.put_freeing(INDEX, index_key(space, prefix, _AT_ONCE), _entry(space, prefix))
     return freed
 
 

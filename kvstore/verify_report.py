@@ -11,10 +11,13 @@ class Problem(Frozen):
     """
 
     kind: str
-    """``"structure"``, ``"key"``, ``"record"`` or ``"expiry"``."""
+    """``"structure"``, ``"lost"``, ``"key"``, ``"record"`` or ``"expiry"``."""
     namespace: str
     key: object
     message: str
+    until: object = None
+    """Where records are lost with their keys: the key that comes after them, as ``key`` is the one that they begin with. None
+    where that isn't known."""
 
 
 class VerifyReport(Frozen):

@@ -11,7 +11,7 @@ import sys
 import pytest
 
 import kvstore
-from kvstore import CorruptRecordError, expiry, keys
+from kvstore import CorruptRecordError, elements, expiry, keys
 from kvstore.verify import Problem, VerifyReport
 from tests.conftest import ROOT
 
@@ -154,6 +154,57 @@ def test_a_record_that_the_expiry_index_does_not_know_is_named(filled):
         assert store.namespace("n")["ends"] == "value-of-ends"
         store.namespace("n").touch("ends", 5)
         assert store.verify().ok
+
+
+def an_entry_of(space, key, damage):
+    """The expiry index's entry of a record, as it is after some damage that its key knows nothing of."""
+
+    def damage_it(store):
+        with store._engine.backend.transaction() as txn:
+            for when, what in list(txn.scan(expiry.INDEX, b"", None)):
+                if what == space.encode() + b"\0" + keys.encode(key):
+                    txn.put(expiry.INDEX, when, damage(what))
+            txn.commit()
+
+    return damage_it
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda what: b"\xff" + what[1:],
+        lambda what: what.replace(b"\0", b""),
+        lambda what: b"\0" + keys.encode("a"),
+        lambda what: b"n\0" + b"x" * 600,
+        lambda what: b"",
+    ],
+    ids=["no UTF-8", "no end of the name", "another record", "a key too long", "nothing"],
+)
+def test_a_damaged_entry_of_the_expiry_index_is_reported_stops_nobody_and_harms_no_other_record(filled, damage):
+    with kvstore.open(filled, durability="none") as store:
+        an_entry_of("n", "ends", damage)(store)
+        (problem,) = store.verify().problems
+        assert (problem.kind, problem.namespace, problem.key) == ("expiry", "n", "ends")
+    with kvstore.open(filled, durability="none", clock=lambda: 4e9) as later:
+        assert len(later) == len(ITEMS)
+        later["a"] = "written"
+        assert later.expire() == 0
+        assert "ends" not in later.namespace("n")
+        assert later["a"] == "written"
+        with later._engine.backend.read() as view:
+            assert not view.count(expiry.INDEX)
+
+
+def test_a_damaged_name_in_the_directory_of_lists_and_sets_is_reported(filled):
+    with kvstore.open(filled, durability="none") as store:
+        store.namespace("n").list("list").append(1)
+        with store._engine.backend.transaction() as txn:
+            txn.put(elements.SPACE, b"\x01\xee", txn.get(elements.SPACE, b"\x01n"))
+            txn.delete(elements.SPACE, b"\x01n")
+            txn.commit()
+        assert {problem.kind for problem in store.verify().problems} == {"record"}
+        with pytest.raises(CorruptRecordError, match="directory of lists and sets"):
+            store.namespaces()
 
 
 # -- the structure ---------------------------------------------------------------------------------

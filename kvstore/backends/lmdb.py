@@ -11,22 +11,31 @@ import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import lmdb
 
 from kvstore.backends import lmdb_file
 from kvstore.backends.lmdb_env import Environment, write_new_file
 from kvstore.backends.lmdb_errors import io_error, translate
-from kvstore.backends.lmdb_structure import structural_problems
-from kvstore.backends.lmdb_txn import META, ReadTxn, SizeLimit, WriteTxn, database_name, roll_back_where_referenced
+from kvstore.backends.lmdb_txn import (
+    FORMAT_KEY,
+    META,
+    ReadTxn,
+    SizeLimit,
+    WriteTxn,
+    database_name,
+    roll_back_where_referenced,
+)
 from kvstore.backends.metapages import continue_txn_ids
 from kvstore.backends.protocol import FileUsage, Options, Space
-from kvstore.errors import ReadOnlyError, StoreIOError
+from kvstore.errors import ReadOnlyError, StoreCorruptError, StoreIOError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Final, TypeVar
+
+    from kvstore.backends.lmdb_structure import Remains
 
     R = TypeVar("R")
 
@@ -54,7 +63,11 @@ class LmdbBackend:
                     errno.ENOENT, "there is no store here; open it with create=True to make one", identity
                 )
             lmdb_file.create(identity, write_new_file)
-        lmdb_file.admit(identity, lambda path: not structural_problems(path))
+        lmdb_file.admit(identity, lambda path: not _structural_problems(path, None))
+        from kvstore.backends.lmdb_structure import follow
+
+        with self._translating():
+            follow(identity, database_name(META), FORMAT_KEY)
         self._env = Environment(identity, options, map_size)
 
     @staticmethod
@@ -307,9 +320,22 @@ class LmdbBackend:
                 except FileNotFoundError:
                     pass
 
-    def problems(self) -> list[str]:
+    def problems(self, own: Collection[Space]) -> list[str]:
+        with self._still():
+            return _structural_problems(self.identity, {META, *own})
+
+    @contextlib.contextmanager
+    def remains(self) -> Iterator[Remains]:
+        from kvstore.backends.lmdb_structure import remains
+
+        with self._still(), remains(self.identity) as left:
+            yield left
+
+    @contextlib.contextmanager
+    def _still(self) -> Iterator[None]:
+        """Keep writers away, where that may be."""
         with self._translating(), self.transaction() if not self.readonly else contextlib.nullcontext():
-            return structural_problems(self.identity)
+            yield
 
     @contextlib.contextmanager
     def _translating(self) -> Iterator[None]:
@@ -327,3 +353,14 @@ class LmdbBackend:
 
     def close(self) -> None:
         self._env.close()
+
+
+def _structural_problems(path: str, own: Collection[Space] | None) -> list[str]:
+    # Seldom needed, and lmdb.verify is a third of the cost of importing lmdb.
+    from kvstore.backends.lmdb_structure import misleading
+    from kvstore.backends.lmdb_walk import structural_problems
+
+    try:
+        return structural_problems(path) or misleading(path, own)
+    except StoreCorruptError as error:
+        return [str(error)]

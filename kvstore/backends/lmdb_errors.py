@@ -74,7 +74,10 @@ _MEANING: Final[dict[str, tuple[type[KvstoreError], str]]] = {
     ),
     "BadRslotError": (StoreBusyError, f"the reader slot was lost; {_REOPEN}"),
     "TxnFullError": (TransactionError, "the transaction is too large; split it"),
-    "BadTxnError": (TransactionError, "the transaction can't go on after the error before; start a new one"),
+    "BadTxnError": (
+        TransactionError,
+        "the transaction can't go on after the error before, or the file is damaged; start a new one, or verify the store",
+    ),
     "BadDbiError": (TransactionError, "a namespace changed under the transaction; start a new one"),
     "BadValsizeError": (
         TransactionError,

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION: Final = 1
 META: Final = OWN_SPACE + "meta"
-_FORMAT_KEY: Final = b"format"
-_NAMES_START: Final = b"\x10"
-_NAMESPACE: Final = b"ns:"
+FORMAT_KEY: Final = b"format"
+NAMES_START: Final = b"\x10"
+NAMESPACE: Final = b"ns:"
 MAX_SPACES: Final = 250
 _HEADROOM_PAGES: Final = 16
 _MOST_CHANGES: Final = 100_000
@@ -40,18 +40,30 @@ Handles: TypeAlias = "dict[Space, Any]"
 
 def database_name(space: Space) -> bytes:
     """The name of the LMDB database that keeps the space."""
-    return space.encode() if space.startswith(OWN_SPACE) else _NAMESPACE + space.encode()
+    return space.encode() if space.startswith(OWN_SPACE) else NAMESPACE + space.encode()
+
+
+def space_of(name: bytes) -> Space | None:
+    """The space that the LMDB database of that name keeps; None for a name that nobody here has given."""
+    try:
+        if name.startswith(NAMESPACE):
+            return name[len(NAMESPACE) :].decode()
+        return name.decode() if name.startswith(OWN_SPACE.encode()) else None
+    except UnicodeDecodeError:
+        return None
 
 
 def write_format(txn: Any, meta: Any) -> None:
     """Sign a new file as ours."""
-    txn.put(_FORMAT_KEY, str(FORMAT_VERSION).encode(), db=meta)
+    txn.put(FORMAT_KEY, str(FORMAT_VERSION).encode(), db=meta)
 
 
 def check_format(found: bytes | None, path: str) -> None:
     """Refuse a file that is not signed, or signed by a newer format."""
     if found is None or not found.isdigit():
-        raise StoreFormatError(f"{path} is an LMDB file, but not of kvstore; choose another path")
+        raise StoreFormatError(
+            f"{path} is an LMDB file, but not of kvstore, or its signature is damaged; choose another path, or restore it"
+        )
     if int(found) > FORMAT_VERSION:
         raise StoreFormatError(
             f"{path} has format {int(found)}; this kvstore reads up to {FORMAT_VERSION}. Install a newer kvstore"
@@ -60,7 +72,7 @@ def check_format(found: bytes | None, path: str) -> None:
 
 def format_of(txn: Any, meta: Any) -> bytes | None:
     """The signature, or None in a file without one."""
-    found: bytes | None = txn.get(_FORMAT_KEY, db=meta)
+    found: bytes | None = txn.get(FORMAT_KEY, db=meta)
     return found
 
 
@@ -147,12 +159,12 @@ class ReadTxn:
         return key if there and start <= key and (stop is None or key < stop) else None
 
     def spaces(self) -> list[Space]:
-        names = (name[len(_NAMESPACE) :].decode() for name in self._names() if name.startswith(_NAMESPACE))
-        return [name for name in names if self.count(name)]
+        names = (space_of(name) for name in self._names() if name.startswith(NAMESPACE))
+        return [name for name in names if name is not None and self.count(name)]
 
     def databases(self) -> list[Space]:
         """Every named space of the file, the library's own and the empty ones included."""
-        return [name.removeprefix(_NAMESPACE).decode() for name in self._names()]
+        return [space for space in map(space_of, self._names()) if space is not None]
 
     def live_pages(self) -> int:
         """How many pages hold something: those of every tree, and the two meta pages."""
@@ -180,7 +192,7 @@ class ReadTxn:
 
     def _names(self) -> Iterator[bytes]:
         with self._txn.cursor(self._handles[""]) as cursor:
-            if cursor.set_range(_NAMES_START):
+            if cursor.set_range(NAMES_START):
                 yield from cursor.iternext(values=False)
 
     @contextlib.contextmanager
@@ -309,7 +321,7 @@ class WriteTxn(ReadTxn):
             # Emptied, not removed: removing the name would close a handle that other threads are reading with.
             self._txn.drop(handle, delete=False)
         else:
-            for key in list(self.scan_keys(space, b"", _NAMES_START)):
+            for key in list(self.scan_keys(space, b"", NAMES_START)):
                 self._txn.delete(key, db=handle)
         self._change_whole(space)
 
@@ -359,7 +371,7 @@ class WriteTxn(ReadTxn):
 
     def touch(self) -> None:
         meta = self._handle(META)
-        self._txn.put(_FORMAT_KEY, self._txn.get(_FORMAT_KEY, db=meta), db=meta)
+        self._txn.put(FORMAT_KEY, self._txn.get(FORMAT_KEY, db=meta), db=meta)
 
     def check_size(self) -> None:
         if self._grew and self._limit.max_size is not None:
@@ -374,7 +386,7 @@ class WriteTxn(ReadTxn):
 
     def _create(self, space: Space) -> Any:
         if not space.startswith(OWN_SPACE) and self._txn.get(database_name(space)) is None:
-            names = sum(1 for name in self._names() if name.startswith(_NAMESPACE))
+            names = sum(1 for name in self._names() if name.startswith(NAMESPACE))
             if names >= MAX_SPACES:
                 raise StoreFullError(
                     f"{self._path}: the store has {names} namespaces, as many as it can; use tuple keys instead of more, "

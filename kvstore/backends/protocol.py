@@ -9,7 +9,7 @@ memory tier can tell what it may keep.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 
 from kvstore.frozen import Frozen
@@ -48,6 +48,17 @@ class FileUsage(Frozen):
     oldest_reader_lag: int
 
 
+class Flaw(Frozen):
+    """Keys that are lost, since what led to them is damaged."""
+
+    space: Space
+    low: bytes | None
+    """The key that they begin with; None where that isn't known."""
+    high: bytes | None
+    """The key that comes after them; None where that isn't known."""
+    message: str
+
+
 class Reading(Protocol):
     """One consistent view of the store, as of the commit ``id``."""
 
@@ -80,6 +91,18 @@ class Reading(Protocol):
         """Itself, for a block in which the engine's errors become the library's own. The block of ``Backend.read`` does
         that already; who lets a view outlive it needs this one.
         """
+
+
+class Remains(Reading, Protocol):
+    """What can be read of a store whose structure is damaged, without the engine and in key order alone. A record that is
+    there and can't be read is empty bytes.
+    """
+
+    flaws: list[Flaw]
+    """What couldn't be, of everything that was asked for so far."""
+
+    def reaches(self, space: Space, key: bytes) -> bool:
+        """Whether the engine finds the key."""
 
 
 class Writing(Reading, Protocol):
@@ -186,8 +209,13 @@ class Backend(Protocol):
         this process wait.
         """
 
-    def problems(self) -> list[str]:
-        """What is wrong with the file's structure, judged page by page without the engine; writers wait."""
+    def problems(self, own: Collection[Space]) -> list[str]:
+        """What is wrong with the file's structure, judged page by page without the engine; writers wait. ``own`` are the
+        library's own spaces that may be there.
+        """
+
+    def remains(self) -> AbstractContextManager[Remains]:
+        """What is left where something is wrong with the structure; writers wait."""
 
     def close(self) -> None:
         """Let go of the file. Waits for the write that is under way; open reads end with ``StoreClosedError``."""

@@ -21,14 +21,17 @@ if TYPE_CHECKING:
 def verify(store: Path) -> None:
     """Check the structure of the file, every record's checksum and value, lists and sets, and the index of what expires.
 
-    Each problem is a line: its kind (structure, key, record or expiry), for a record its namespace and key, and what
-    is the matter. Then the exit code is 1. A damaged record can be deleted, or restored from a backup; where the
-    structure is damaged, restore the whole store. Writers wait while the structure is checked.
+    Each problem is a line: its kind (structure, lost, key, record or expiry), for a record its namespace and key, and what
+    is the matter. Of records that are lost it is the first key, and the one that comes after them. Then the exit code is 1. A
+    damaged record can be deleted, or restored from a backup; where the structure is damaged, stop using the store and restore
+    the whole of it. Writers wait while the structure is checked.
     """
     with _opened(store) as opened, terminal.Meter("checked", lambda _: None) as meter:
         report = opened.verify(progress=meter)
     for problem in report.problems:
         where = "" if problem.kind == "structure" else f" {dumps(problem.namespace)} {_key(problem.key)}"
+        if problem.kind == "lost":
+            where += f" to {_key(problem.until)}"
         terminal.show(f"{problem.kind}{where}: {problem.message}")
     if not report.ok:
         many = len(report.problems)
@@ -44,5 +47,7 @@ def _opened(store: Path) -> kvstore.Store:
 
 
 def _key(key: object) -> str:
-    """A key as ls shows it; of what is none, its bytes."""
+    """A key as ls shows it; of what is none, its bytes; of what isn't known, three dots."""
+    if key is None:
+        return "..."
     return dump_key(cast("kvstore.Key", key))
