@@ -464,6 +464,7 @@ _IMPORTED_LATE: Final = (
     "kvstore.array_form",
     "kvstore.backends.lmdb",
     "kvstore.backends.lmdb_fork",
+    "kvstore.backends.lmdb_walk",
     "kvstore.codec_extended",
     "kvstore.dump_record",
     "kvstore.forecast",
