@@ -82,16 +82,24 @@ class EntryMaker:
         entry.address = token if not space else (space, token)
         entry.expires = expires
         entry.rank = rank(space, token)
+        kind = type(value)
         cost = self._bookkeeping + sys.getsizeof(token)
+        if (kind is str or kind is bytes) and expires is None and not space and type(token) is str:
+            # Most of what there is.
+            entry.value = value
+            entry.hand = None
+            entry.cost = cost = cost + sys.getsizeof(value)
+            if cost > _MOST_RANKED:
+                entry.rank = UNRANKED
+            return entry
         if space:
             cost += _PAIR_BYTES + _WIDE_BYTES
         elif type(token) is not str:
             cost += _WIDE_BYTES
-        kind = type(value)
         if kind in codec.IMMUTABLE:
             entry.value = value
             entry.hand = None if expires is None else _same
-            entry.cost = cost + (sys.getsizeof(value) if kind is str or kind is bytes else _size(value))
+            entry.cost = cost + _size(value)
         elif kind in _COPIERS and codec.IMMUTABLE.issuperset(map(type, _members(value))):
             entry.hand = _COPIERS[kind]
             entry.value = value
