@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 
 from kvstore.backends import Backend, Writing
+from kvstore.commit_turn import Turn
 from kvstore.commit_write import Tier, Write, settle
 from kvstore.companion import Companion
 from kvstore.errors import RoomPendingError, StoreBusyError, StoreClosedError, StoreFullError, TransactionError
@@ -36,16 +37,13 @@ _PURGE_LOOKS: Final = 64
 """Where no record expires, as far as is known, one commit of so many looks whether another process has stored one that does."""
 
 
-class Committer:
+class Committer(Turn):
     """The one place of a process where transactions on a store are committed."""
 
-    guest: object = None
-    """Whoever is inside a transaction by the hands of a thread: a task of an event loop."""
-
     def __init__(self, backend: Backend, companion: Companion) -> None:
+        super().__init__(companion)
         self._backend = backend
         self._bounded = backend.bounded
-        self._companion = companion
         self._expiring = True
         self._looked = 0
         self._puts = 0
@@ -56,15 +54,11 @@ class Committer:
 
         ``torn``: the parent was inside a transaction, so this process can't write at all.
         """
-        self._torn = torn
+        self._reset_turn(torn=torn)
         self._is_plain = False
         """Whether a commit of one record needs nothing that ``put`` doesn't do; found out by every other commit."""
         self._waiting: deque[Write] = deque()
         self._posted: deque[Write] = deque()
-        self._turn = threading.Lock()
-        self._claimed = False
-        self._holder: int | None = None
-        self.guest = None
         self._company = 1
         self._courier: threading.Thread | None = None
         self._starting = threading.Lock()
@@ -419,73 +413,6 @@ class Committer:
                 # Too late for this one, and in time for the next.
                 self._free_pending_pages()
                 raise
-
-    @contextlib.contextmanager
-    def turn_to_write(self, timeout: float | None) -> Iterator[None]:
-        """Hold the right to commit, before every other process too.
-
-        Raises ``StoreBusyError`` after ``timeout`` seconds, whether they went to this process's threads or to others.
-        """
-        deadline = None if timeout is None else time.monotonic() + timeout
-        with self.turn() if timeout is None else self.turn_within(timeout):
-            with self._write_lock(None if deadline is None else max(0.0, deadline - time.monotonic()), timeout):
-                yield
-
-    @contextlib.contextmanager
-    def turn_unless_another_process_writes(self) -> Iterator[None]:
-        """As ``turn_to_write``: waits for this process's writers, and raises ``StoreBusyError`` where another's is at it."""
-        with self.turn(), self._write_lock(0):
-            yield
-
-    @contextlib.contextmanager
-    def _write_lock(self, timeout: float | None, stated: float | None = None) -> Iterator[None]:
-        try:
-            self._companion.lock_writing(timeout, stated)
-            yield
-        finally:
-            self._companion.unlock_writing()
-
-    @contextlib.contextmanager
-    def turn(self) -> Iterator[None]:
-        """Hold the right to commit, with nothing to commit."""
-        self.refuse_own_turn()
-        try:
-            with self._turn:
-                try:
-                    self._holder = threading.get_ident()
-                    yield
-                finally:
-                    self._holder = None
-        finally:
-            self._pass_on()
-
-    @contextlib.contextmanager
-    def turn_within(self, seconds: float) -> Iterator[None]:
-        """As ``turn``; raises ``StoreBusyError`` where it isn't had within the time."""
-        self.refuse_own_turn()
-        # The child of a fork, which comes in between, has another one when this ends.
-        turn = self._turn
-        if not turn.acquire(timeout=seconds):
-            raise StoreBusyError("another thread of this process is inside a transaction")
-        try:
-            self._holder = threading.get_ident()
-            yield
-        finally:
-            self._holder = None
-            turn.release()
-            self._pass_on()
-
-    def refuse_own_turn(self) -> None:
-        """Raise ``TransactionError`` where the calling thread has the turn, so that waiting for it would be for ever."""
-        if self._torn:
-            raise TransactionError(
-                "the child of a fork inside a transaction can't use the store; fork outside of transactions, or open the "
-                "store after forking"
-            )
-        if self._holder == threading.get_ident():
-            raise TransactionError(
-                "this thread is inside a transaction of this store; use the transaction's own methods until it ends"
-            )
 
     # -- the order of a write-through --------------------------------------------------------------------------------
 
