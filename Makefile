@@ -14,7 +14,7 @@ help:
 	@echo 'make examples every program in docs/examples/, on real data and with real models (takes 600 MB of packages)'
 	@echo 'make test    every promise, tested within minutes (ARGS="tests/test_fork.py -k child" for some of it)'
 	@echo 'make torture the tests that go on for long: more seeds, more sizes, every line'
-	@echo 'make check   lint, format, types, the order of the layers, the built wheel'
+	@echo 'make check   lint, format, types, the order of the layers, the hot paths, the built wheel'
 	@echo 'make bench   the table of ratios against the peers (ARGS="--only hit" for some of its rows)'
 	@echo 'make format  put the sources in order'
 	@echo 'make clean   remove what the targets above have made'
@@ -36,6 +36,7 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
+	$(BIN)/python tools/hot_path.py
 	$(BIN)/python tools/check_wheel.py
 
 bench: $(VENV)/.bench
