@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # One virtual environment and one machine under every target: side by side they would trip over each other.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo examples test torture check bench format clean
+.PHONY: help demo examples test torture check bench bench-peers format clean
 
 help:
 	@echo 'make demo    cache the answers of a real neural network, restart, and see the hit rate'
@@ -16,6 +16,7 @@ help:
 	@echo 'make torture the tests that go on for long: more seeds, more sizes, every line'
 	@echo 'make check   lint, format, types, the order of the layers, the hot paths, the built wheel'
 	@echo 'make bench   the table of ratios against the peers (ARGS="--only hit" for some of its rows)'
+	@echo 'make bench-peers  tables and plots (build/bench-peers/) beside what one would pick instead (ARGS=--quick for a try)'
 	@echo 'make format  put the sources in order'
 	@echo 'make clean   remove what the targets above have made'
 
@@ -42,6 +43,9 @@ check: $(VENV)/.dev
 bench: $(VENV)/.bench
 	$(BIN)/python -m bench $(ARGS)
 
+bench-peers: $(VENV)/.peers
+	$(BIN)/python -m bench_peers --out build/bench-peers $(ARGS)
+
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -63,6 +67,10 @@ $(VENV)/.dev: $(VENV)/.python pyproject.toml
 
 $(VENV)/.bench: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml
