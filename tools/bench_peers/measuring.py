@@ -141,6 +141,7 @@ def _child(
     chosen = next(one for one in WORKLOADS if one.name == workload)
     peer = contender.make(place, stored)
     drawn = chosen.draw(peer, keys, stored.values(VALUES), seed)
+    throughput(drawn, seconds)  # into its memory, before the others start
     together.wait(60)
     rates.put(throughput(drawn, seconds))
     peer.close()
@@ -167,15 +168,15 @@ def standing(
 
 
 def in_turn(measures: dict[str, Callable[[float], float]], *, rounds: int, seconds: float) -> Cells:
-    """The median rate of each, measured round by round, in a random order in each."""
+    """The median rate of each, measured round by round, in a random order in each; a first round, to warm up, is left out."""
     order = random.Random(0)
     rates: dict[str, list[float]] = {name: [] for name in measures}
     failed: Cells = {}
-    for _ in range(rounds):
+    for _ in range(1 + rounds):
         for name in order.sample(sorted(measures), len(measures)):
             if name not in failed:
                 try:
                     rates[name].append(measures[name](seconds))
                 except NotMeasurableError as reason:
                     failed[name] = str(reason)
-    return {name: statistics.median(found) for name, found in rates.items() if name not in failed} | failed
+    return {name: statistics.median(found[1:]) for name, found in rates.items() if name not in failed} | failed

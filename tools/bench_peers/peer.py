@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import base64
 import random
-import string
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -108,7 +108,7 @@ class Locked:
 
 
 def _text(length: int) -> Callable[[random.Random], str]:
-    return lambda chance: "".join(chance.choices(string.ascii_letters, k=length))
+    return lambda chance: base64.b64encode(chance.randbytes(length)).decode("ascii")[:length]
 
 
 def _vector(chance: random.Random) -> Any:

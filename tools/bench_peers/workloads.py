@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from dataclasses import dataclass
@@ -55,7 +56,12 @@ class Workload:
 
 def popular(keys: list[str], seed: int) -> list[str]:
     """Keys as they are asked for: few of them often."""
-    return [keys[number] for number in zipf(SKEW, keys=len(keys), accesses=DRAWN, seed=seed)]
+    return [keys[number] for number in _numbers(len(keys), seed)]
+
+
+@functools.cache  # the same for every contender
+def _numbers(count: int, seed: int) -> list[int]:
+    return zipf(SKEW, keys=count, accesses=DRAWN, seed=seed)
 
 
 def _reads(peer: Peer) -> Steps:
@@ -69,9 +75,7 @@ def _reads(peer: Peer) -> Steps:
 
 
 def _read_hot(peer: Peer, keys: list[str], values: list[Any], seed: int) -> Drawn:
-    steps = _reads(peer)
-    steps(keys)
-    return Drawn(popular(keys, seed), steps)
+    return Drawn(popular(keys, seed), _reads(peer))
 
 
 def _read_cold(peer: Peer, keys: list[str], values: list[Any], seed: int) -> Drawn:
@@ -143,7 +147,6 @@ def _mixed(share: float) -> Callable[[Peer, list[str], list[Any], int], Drawn]:
                 else:
                     put(key, value)
 
-        steps([(key, None) for key in keys])
         return Drawn(list(zip(asked, written, strict=True)), steps)
 
     return draw
