@@ -118,8 +118,7 @@ class Run:
         table = Table(f"{MEDIUM.records:,} records of {MEDIUM.name}", "B")
         for name, found in footprints(self.contenders, self.place).items():
             columns = ("memory", "files", "written per set")
-            figures: Sequence[float | str] = [found] * 3 if isinstance(found, str) else found
-            for column, figure in zip(columns, figures, strict=True):
+            for column, figure in zip(columns, found, strict=True):
                 table.add(column, {name: figure})
         self.show(table)
 

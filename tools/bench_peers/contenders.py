@@ -50,7 +50,7 @@ CONTENDERS = (
     Contender("rocksdict", "survives the process", partial(embedded.Rocksdict, flushed=False), ordered=True),
     Contender("redis", "survives the process", partial(Redis, flushed=False), processes=True),
     Contender("sqlitedict", "survives the process", embedded.Sqlitedict),
-    Contender("zict.Cache over LMDB", "survives the process", embedded.Zict, threads=False, reopens=False),
+    Contender("zict.Cache over LMDB", "survives the process", embedded.Zict, threads=False, reopens=False, maps=True),
     Contender(
         "joblib.Memory", "survives the process", embedded.Joblib, processes=True, scans=False, most_records=10_000
     ),

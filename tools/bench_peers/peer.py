@@ -59,9 +59,9 @@ class Payload:
     pack: Callable[[Any], bytes] = msgpack.packb
     unpack: Callable[[bytes], Any] = msgpack.unpackb
 
-    def values(self, count: int) -> list[Any]:
-        """Different values from a fixed seed; letters and floats at random, so that no peer gains by compressing."""
-        chance = random.Random(11)
+    def values(self, count: int, *, seed: int = 11) -> list[Any]:
+        """Different values from a seed; letters and floats at random, so that no peer gains by compressing."""
+        chance = random.Random(seed)
         return [self.make(chance) for _ in range(count)]
 
 
@@ -80,6 +80,8 @@ class Contender:
     scans: bool = True
     reopens: bool = True
     """Whether what was in it is found after it was closed. zict.Cache knows only the keys that it was given itself."""
+    maps: bool = False
+    """Whether it writes by way of a memory map, of which the system counts nothing."""
     most_records: int = 100_000
     """More than these it is not filled with: it would take longer than all the rest."""
 

@@ -13,11 +13,10 @@ if TYPE_CHECKING:
     from bench_peers.report import Table
 
 
-def _canvas() -> Any:
-    matplotlib = library("matplotlib", "peers")
-    matplotlib.use("svg")
-    matplotlib.rcParams["svg.hashsalt"] = "kvstore"  # the same figures make the same file
-    return library("matplotlib.pyplot", "peers").subplots(figsize=(8, 5), layout="constrained")
+def _canvas() -> tuple[Any, Any]:
+    library("matplotlib", "peers").rcParams["svg.hashsalt"] = "kvstore"  # the same figures make the same file
+    figure = library("matplotlib.figure", "peers").Figure(figsize=(8, 5), layout="constrained")
+    return figure, figure.subplots()
 
 
 def bars(table: Table, column: str, path: Path) -> None:

@@ -36,13 +36,18 @@ class Table:
         """The cases, in the order in which they were added."""
         return list(dict.fromkeys(column for cells in self.cells.values() for column in cells))
 
-    def best(self, column: str) -> float | None:
-        """The best figure of a case: the most a second, or the fewest seconds or bytes."""
-        figures = [cell for cell in self.column(column).values() if not isinstance(cell, str)]
+    def best(self, column: str, name: str) -> float | None:
+        """The best of a case among contenders as durable as ``name``: the most a second, or the fewest seconds or bytes."""
+        group = name.partition("(")[2]
+        figures = [
+            cell
+            for other, cell in self.column(column).items()
+            if not isinstance(cell, str) and other.partition("(")[2] == group
+        ]
         return (max if self.unit == "/s" else min)(figures, default=None)
 
     def markdown(self) -> str:
-        """The table; the best of each column in bold, and below it what wasn't measured."""
+        """The table; the best of each durability in bold, and below it what wasn't measured."""
         columns = self.columns()
         lines = [f"### {self.title}", "", f"| | {' | '.join(columns)} |", "|---" * (len(columns) + 1) + "|"]
         notes: dict[str, None] = {}
@@ -56,7 +61,7 @@ class Table:
                     shown.append("—")
                 else:
                     text = amount(cell, self.unit)
-                    shown.append(f"**{text}**" if cell == self.best(column) else text)
+                    shown.append(f"**{text}**" if cell == self.best(column, name) else text)
             lines.append(f"| {name} | {' | '.join(shown)} |")
         return "\n".join([*lines, "", *(f"- {note}" for note in notes), ""])
 

@@ -37,7 +37,8 @@ class Redis(Unordered):
             address.write_text(f"{port} {self._server.pid}", encoding="ascii")
         self._address = address
         port, pid = map(int, address.read_text(encoding="ascii").split())
-        self.counters = Path(f"/proc/{pid}")
+        self.process = Path(f"/proc/{pid}")
+        """Where the system tells of the server."""
         self._client = client = redis.Redis(host="127.0.0.1", port=port)
         self._pack, self._unpack = pack, unpack = payload.pack, payload.unpack
         self._wait(redis.ConnectionError)
