@@ -239,6 +239,7 @@ class Joblib(Unordered):
 
     def __init__(self, place: Path, payload: Payload) -> None:
         self._source: dict[str, Any] = {}
+        self._introduced = False
         memory = library("joblib", "peers").Memory(str(place / "joblib"), verbose=0)
         self._cached = memory.cache(computed, ignore=["source"])
 
@@ -248,6 +249,10 @@ class Joblib(Unordered):
     def set(self, key: str, value: Any) -> None:
         self._source[key] = value
         self._cached.call(key, self._source)
+        if not self._introduced:
+            # Only this way does it write down the function's source, without which no other process finds the results.
+            self._introduced = True
+            self.get(key)
 
     def set_many(self, items: Mapping[str, Any]) -> None:
         for key, value in items.items():
