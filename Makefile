@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # One virtual environment and one machine under every target: side by side they would trip over each other.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo examples test torture fuzz check bench format clean
+.PHONY: help demo examples test torture fuzz check bench bench-peers format clean
 
 help:
 	@echo 'make demo    cache the answers of a real neural network, restart, and see the hit rate'
@@ -15,8 +15,9 @@ help:
 	@echo 'make test    every promise, tested within minutes (ARGS="tests/test_fork.py -k child" for some of it)'
 	@echo 'make torture the tests that go on for long: more seeds, more sizes, every line'
 	@echo 'make fuzz    a million inputs to everything that decodes, made from samples and led by coverage'
-	@echo 'make check   lint, format, types, the order of the layers, the built wheel'
+	@echo 'make check   lint, format, types, the order of the layers, the hot paths, the built wheel'
 	@echo 'make bench   the table of ratios against the peers (ARGS="--only hit" for some of its rows)'
+	@echo 'make bench-peers  tables and plots (build/bench-peers/) beside what one would pick instead (ARGS=--quick for a try)'
 	@echo 'make format  put the sources in order'
 	@echo 'make clean   remove what the targets above have made'
 
@@ -40,10 +41,14 @@ check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_layers.py
+	$(BIN)/python tools/hot_path.py
 	$(BIN)/python tools/check_wheel.py
 
 bench: $(VENV)/.bench
 	$(BIN)/python -m bench $(ARGS)
+
+bench-peers: $(VENV)/.peers
+	$(BIN)/python -m bench_peers --out build/bench-peers $(ARGS)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
@@ -70,6 +75,10 @@ $(VENV)/.bench: $(VENV)/.dev
 
 $(VENV)/.fuzz: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[fuzz]'
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[peers]'
 	@touch $@
 
 $(VENV)/.demo: $(VENV)/.python pyproject.toml

@@ -21,12 +21,12 @@ ROUNDS = 61
 LMDB = "py-lmdb get + np.frombuffer"
 
 
-def library(name: str) -> Any:
+def library(name: str, extra: str = "bench") -> Any:
     """A library that a row compares with, or measures."""
     try:
         return import_module(name)
     except ImportError:
-        raise NotMeasurableError(f"{name} is not installed; pip install 'tiered-kvstore[bench]'") from None
+        raise NotMeasurableError(f"{name} is not installed; pip install 'tiered-kvstore[{extra}]'") from None
 
 
 def embedding(length: int) -> Any:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from bench.timing import Sample
 
 COMMIT = "py-lmdb put and commit of the same msgpack bytes"
-COUNTERS = Path("/proc/self/io")
+PROCESS = Path("/proc/self")
+COUNTERS = PROCESS / "io"
 RECORDS = 10_000
 
 
@@ -43,9 +44,9 @@ def our_commits(store: kvstore.Store, count: int) -> Callable[[], None]:
     return commits
 
 
-def bytes_written() -> int:
-    """Bytes that this process has handed to write calls, which are all that LMDB writes with."""
-    counters = dict(line.split(": ") for line in COUNTERS.read_text(encoding="ascii").splitlines())
+def bytes_written(process: Path = PROCESS) -> int:
+    """Bytes that this process, or another one, has handed to write calls, which are all that LMDB writes with."""
+    counters = dict(line.split(": ") for line in (process / "io").read_text(encoding="ascii").splitlines())
     # Not write_bytes: it counts the whole of each page-cache folio that is touched, many pages large.
     return int(counters["wchar"])
 
