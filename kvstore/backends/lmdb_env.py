@@ -28,7 +28,7 @@ from kvstore.backends.lmdb_txn import (
 )
 from kvstore.backends.metapages import CommitCells
 from kvstore.backends.protocol import OWN_SPACE, Options, Space
-from kvstore.errors import StoreBusyError, StoreClosedError, TransactionError
+from kvstore.errors import StoreBusyError, StoreClosedError, TransactionError, io_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -77,7 +77,10 @@ class Environment:
 
     def _open(self) -> None:
         options = self._options
-        found = os.stat(self.path)
+        try:
+            found = os.stat(self.path)
+        except OSError as error:
+            raise io_error(error, self.path) from error
         size = found.st_size
         self.inode = (found.st_dev, found.st_ino)
         limit = self._least_map if options.max_size is None else options.max_size
@@ -126,6 +129,8 @@ class Environment:
             self.begin = self.raw.begin
         except lmdb.Error as error:
             raise translate(error, self.path) from error
+        except OSError as error:
+            raise io_error(error, self.path) from error
 
     def close(self) -> None:
         self.gate.check()
@@ -136,9 +141,11 @@ class Environment:
             self.begin = self._refuse_closed
             if not opened:
                 return
-            if not self._options.readonly and self._options.durability != "full":
-                self.raw.sync(True)
-            self.raw.close()
+            try:
+                if not self._options.readonly and self._options.durability != "full":
+                    self.raw.sync(True)
+            finally:
+                self.raw.close()
 
     def _refuse_closed(self, **_: object) -> Any:
         raise StoreClosedError(f"{self.path}: the store has been closed; open it again")
@@ -256,6 +263,8 @@ class Environment:
             self._refuse_others()
             # Should an interrupt come, whoever begins next opens what is at the path then.
             self.begin = self._begin_anew
+            # Nobody may go by the meta pages of a file that isn't the store's any more.
+            self.commits = (_AskedCells(self),) * 2
             self.raw.close()
             try:
                 os.rename(draft, self.path)
@@ -288,7 +297,9 @@ class Environment:
 
 
 class _AskedCells(Sequence[int]):
-    """The commit cell for a file whose meta pages aren't where they are expected: asks LMDB, at ten times the cost."""
+    """The commit cell for a file whose meta pages aren't where they are expected, or not known: asks LMDB, at ten times the
+    cost.
+    """
 
     def __init__(self, env: Any) -> None:
         self._env = env

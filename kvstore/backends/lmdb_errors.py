@@ -20,6 +20,7 @@ from kvstore.errors import (
     StoreFullError,
     StoreIOError,
     TransactionError,
+    io_error,
 )
 
 TYPE_CHECKING = False
@@ -116,20 +117,6 @@ def translate(error: LmdbError, path: str) -> KvstoreError:
     if "closed" in str(error):
         return StoreClosedError(f"{path}: the store has been closed; open it again")
     return StoreIOError(f"{path}: {error}; {_REOPEN}")
-
-
-def io_error(error: OSError, path: str) -> StoreIOError:
-    """An operating system's refusal, as ours, keeping ``errno``."""
-    advice = _ADVICE.get(error.errno or 0, "")
-    return StoreIOError(error.errno or 0, f"{error.strerror or error}{advice}", path)
-
-
-_ADVICE: Final = {
-    errno.EACCES: "; open it as a user who may read and write it (or with readonly=True), in a folder that lets files be made",
-    errno.EPERM: "; open it as the user who owns it",
-    errno.ENOENT: "; create the folder first",
-    errno.EIO: "; the medium failed: check the system's log, and the file with `kvstore verify`",
-}
 
 
 def _nearly_full(path: str) -> bool:
