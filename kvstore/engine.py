@@ -129,6 +129,9 @@ class Engine:
                             self.backend.close()
                         finally:
                             self.companion.close()
+                            # Nobody is to hold on to the file: a closed handle may be kept for long.
+                            for tier in self.tiers:
+                                tier.move_to(self.backend.commits)
                 finally:
                     del _engines[self.identity]
 

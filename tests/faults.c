@@ -177,8 +177,12 @@ static int releases(int command, const void *argument) {
     va_start(rest, command);                                                             \
     void *argument = va_arg(rest, void *);                                               \
     va_end(rest);                                                                        \
-    int concerns = is_watched(fd) && !releases(command, argument);                       \
-    FAULTY(int, -1, "fcntl", concerns, REAL(int, name, int, int, ...)(fd, command, argument)); \
+    int concerns = is_watched(fd), copies = command == F_DUPFD || command == F_DUPFD_CLOEXEC; \
+    int fated = fate("fcntl", concerns && !releases(command, argument), 0);              \
+    if (fated && (fated < LATE || copies)) return errno = fated % LATE, -1;              \
+    int result = REAL(int, name, int, int, ...)(fd, command, argument);                  \
+    if (copies) return opened(result, concerns);                                         \
+    return fated && result >= 0 ? (errno = fated - LATE, -1) : result;                   \
   }
 FCNTL(fcntl)
 FCNTL(fcntl64)

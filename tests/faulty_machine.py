@@ -15,8 +15,8 @@ from hypothesis.stateful import precondition, rule, run_state_machine_as_test
 
 import kvstore
 from tests.faulty import KINDS, Faults
+from tests.mapping_contract import contents
 from tests.mapping_judge import outcome, steps_on
-from tests.strategies import fingerprint
 from tests.test_store_machine import StoreMachine, few_keys
 
 kinds = st.sampled_from(sorted(KINDS))
@@ -62,9 +62,9 @@ class FaultyMachine(StoreMachine):
             self.judge = done
             return
         self.reopen_where_needed()
-        there = fingerprint(dict(self.fresh))
-        assert there in (fingerprint(dict(self.judge)), fingerprint(dict(done)))
-        if there == fingerprint(dict(done)):
+        there = contents(self.fresh)
+        assert there in (contents(self.judge), contents(done))
+        if there == contents(done):
             self.judge = done
 
     def goes_wrong(self, call, nth, kind):

@@ -89,7 +89,9 @@ _MEANING: Final[dict[str, tuple[type[KvstoreError], str]]] = {
 }
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_NEARLY_FULL_BYTES: Final = 1 << 20
+_NEARLY_FULL_LEAST: Final = 1 << 20
+_NEARLY_FULL_MOST: Final = 64 << 20
+_NEARLY_FULL_PART: Final = 8
 
 
 class LmdbError(Protocol):
@@ -120,8 +122,13 @@ def translate(error: LmdbError, path: str) -> KvstoreError:
 
 
 def _nearly_full(path: str) -> bool:
+    """Whether a write of some megabytes may have met the end of the disk. What it asked for isn't known, and what it had is
+    free again; besides, file systems refuse before the last block is taken: ext4 while it has not yet placed what was written
+    before.
+    """
     try:
         state = os.statvfs(os.path.dirname(path))
     except OSError:
         return False
-    return state.f_bavail * state.f_frsize < _NEARLY_FULL_BYTES
+    part = state.f_blocks * state.f_frsize // _NEARLY_FULL_PART
+    return state.f_bavail * state.f_frsize < max(_NEARLY_FULL_LEAST, min(part, _NEARLY_FULL_MOST))
