@@ -14,11 +14,9 @@ pytestmark = pytest.mark.skipif(
 )
 
 GROUPS = {
-    "one record": ["set", "set of a large value", "add", "delete", "get_or_set", "set with ttl"],
-    "many records": ["set_many", "transaction", "drop_namespace", "load", "expire"],
-    "reading": ["get, hit", "get, miss", "get_many", "iteration", "stats", "backup", "dump", "dump, compressed"],
-    "the file": ["creation", "second handle", "open readonly", "close"],
-    "compacting": ["compact"],
+    "records": ["set", "set of a large value", "delete", "get_or_set", "set_many", "transaction", "load", "expire"],
+    "reading": ["get, hit", "get, miss", "get_many", "iteration", "stats", "backup", "dump"],
+    "the file": ["creation", "second handle", "compact", "close"],
 }
 
 
@@ -44,9 +42,8 @@ def test_an_operation_of_which_any_system_call_fails_is_done_or_not_and_nothing_
         assert all(sum(outcome["calls"].values()) for outcome in found.values())
 
 
-@pytest.mark.parametrize("kind", ["ENOSPC", "short", "EIO afterwards"])
-def test_however_a_call_fails_the_operation_is_done_or_not(shim, tmp_path, kind):
-    assert_survives(faulty.survey(shim, tmp_path, [kind], ["set_many", "backup"]))
+def test_however_a_call_fails_the_operation_is_done_or_not(shim, tmp_path):
+    assert_survives(faulty.survey(shim, tmp_path, ["ENOSPC", "short", "EIO afterwards"], ["set_many"]))
 
 
 @pytest.mark.torture
@@ -59,7 +56,7 @@ def test_an_operation_survives_every_kind_of_failure_of_every_call(shim, tmp_pat
 
 
 def test_any_sequence_of_operations_with_calls_that_fail_among_them_agrees_with_a_dict(shim):
-    said = faulty.with_faults(shim, "tests.faulty_machine", "8")
+    said = faulty.with_faults(shim, "tests.faulty_machine", "5")
     assert int(said.split()[0]) > 0
 
 

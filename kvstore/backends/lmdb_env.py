@@ -108,8 +108,14 @@ class Environment:
         try:
             self._adopt()
         except BaseException:
+            self._forget_cells((_AskedCells(self),) * 2)
             self.raw.close()
             raise
+
+    def _forget_cells(self, instead: tuple[Sequence[int], Sequence[int]]) -> None:
+        """Hold on to no part of the file: what is mapped is open, and takes the room of a file that is deleted."""
+        self.commits = instead
+        self._cells = None
 
     def _adopt(self) -> None:
         """Check that the file is ours, and open the handles that are always there."""
@@ -141,9 +147,7 @@ class Environment:
         with self.gate.lock:
             if self.begin == self._refuse_closed:
                 return
-            # What is mapped is open, and takes the room of a file that is deleted, until the last view of it is gone.
-            self.commits = _NO_COMMITS
-            self._cells = None
+            self._forget_cells(_NO_COMMITS)
             opened = self.begin not in (self._begin_in_child, self._begin_anew, self._refuse_torn)
             self.begin = self._refuse_closed
             if not opened:
@@ -271,7 +275,7 @@ class Environment:
             # Should an interrupt come, whoever begins next opens what is at the path then.
             self.begin = self._begin_anew
             # Nobody may go by the meta pages of a file that isn't the store's any more.
-            self.commits = (_AskedCells(self),) * 2
+            self._forget_cells((_AskedCells(self),) * 2)
             self.raw.close()
             try:
                 os.rename(draft, self.path)
