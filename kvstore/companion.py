@@ -28,7 +28,7 @@ from mmap import mmap
 from xxhash import xxh3_64_intdigest
 
 from kvstore.coherence import RING_BYTES, SLOTS_END, WRITERS, Change, Changes, NoChanges, Ring
-from kvstore.errors import StoreBusyError
+from kvstore.errors import StoreBusyError, io_error, translating_refusals
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -62,9 +62,9 @@ class _Bytes:
 
     def map(self) -> None:
         """Map what the disk has room for."""
-        found = os.fstat(self._descriptor)
-        if found.st_size >= SLOTS_END and found.st_blocks * 512 >= SLOTS_END:
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            found = os.fstat(self._descriptor)
+            if found.st_size >= SLOTS_END and found.st_blocks * 512 >= SLOTS_END:
                 self.memory = mmap(self._descriptor, SLOTS_END)
 
 
@@ -82,7 +82,8 @@ class Companion:
         """The log of changes, for who has the write lock."""
         self._set_calls()
         try:
-            self._open()
+            with translating_refusals(path):
+                self._open()
         except BaseException:
             # An open file that nobody knows of would keep its locks.
             self.close()
@@ -136,12 +137,17 @@ class Companion:
             raise StoreBusyError(
                 f"{self._path} is not there, so other processes can't be kept out; close the store everywhere"
             )
-        try:
-            if not self._try_alone():
-                raise StoreBusyError(f"{self._path}: another process has the store open; close it there first")
-            yield
-        finally:
-            fcntl.flock(self._file, fcntl.LOCK_SH)
+        with translating_refusals(self._path):
+            try:
+                if not self._try_alone():
+                    raise StoreBusyError(f"{self._path}: another process has the store open; close it there first")
+                yield
+            finally:
+                try:
+                    fcntl.flock(self._file, fcntl.LOCK_SH)
+                except OSError:
+                    # Once more: held on, it keeps everybody else out for as long as this process has the store open.
+                    fcntl.flock(self._file, fcntl.LOCK_SH)
 
     def _has_its_name(self) -> bool:
         try:
@@ -167,11 +173,11 @@ class Companion:
             try:
                 # Both bytes, so that nobody who waits for the second one is overtaken.
                 self._try_both_bytes()
+                self._leave_queue()
             except OSError as error:
                 if error.errno not in _TAKEN:
-                    raise
+                    raise io_error(error, self._path) from error
                 return False
-            self._leave_queue()
             if not self.changes.writer:
                 self._begin_writer()
         return True
@@ -235,7 +241,8 @@ class Companion:
         if self._file < 0:
             return True
         if timeout is None:
-            _set_lock(self._file, fcntl.F_WRLCK, byte, wait=True)
+            with translating_refusals(self._path):
+                _set_lock(self._file, fcntl.F_WRLCK, byte, wait=True)
             return True
         deadline = time.monotonic() + timeout
         while True:
@@ -243,7 +250,7 @@ class Companion:
                 _set_lock(self._file, fcntl.F_WRLCK, byte, wait=False)
             except OSError as error:
                 if error.errno not in _TAKEN:
-                    raise
+                    raise io_error(error, self._path) from error
                 if time.monotonic() >= deadline:
                     return False
                 time.sleep(_POLL_SECONDS)
@@ -252,7 +259,8 @@ class Companion:
 
     def _unlock(self, byte: int, span: int = 1) -> None:
         if self._file >= 0:
-            _set_lock(self._file, fcntl.F_UNLCK, byte, span, wait=False)
+            with translating_refusals(self._path):
+                _set_lock(self._file, fcntl.F_UNLCK, byte, span, wait=False)
 
     # -- its end -----------------------------------------------------------------------------------------------------
 
@@ -270,7 +278,9 @@ class Companion:
         if self._file >= 0:
             descriptor, self._file = self._file, -1
             self._set_calls()
-            os.close(descriptor)
+            # It is closed even so, and the log is worth nothing to who comes when all have closed the store.
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
 
 
 @contextlib.contextmanager
@@ -283,10 +293,12 @@ def present(path: str) -> Iterator[None]:
         yield
         return
     try:
-        _be_present(file, path)
+        with translating_refusals(path):
+            _be_present(file, path)
         yield
     finally:
-        os.close(file)
+        with contextlib.suppress(OSError):
+            os.close(file)
 
 
 def _be_present(file: int, path: str) -> None:
@@ -330,7 +342,10 @@ def _is_locked_elsewhere(descriptor: int, byte: int) -> bool:
     """Whether somebody else holds the lock on the byte; False where the system can't say."""
     if not _HAS_FILE_LOCKS:
         return False
-    found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+    try:
+        found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, byte, 1, 0))
+    except OSError:
+        return False
     return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
 

@@ -69,7 +69,8 @@ def writing(path: StrPath) -> Iterator[BinaryIO]:
             os.fsync(number)
         Path(name).replace(place)
     except BaseException:
-        Path(name).unlink()
+        # It may have its new name already, of a system that said otherwise.
+        Path(name).unlink(missing_ok=True)
         raise
     _sync_directory(place.parent)
 

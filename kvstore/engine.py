@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from kvstore.backends import Backend, Options, companion_of, connect, identify
 from kvstore.commit import Committer
 from kvstore.companion import Companion, present
-from kvstore.errors import StoreBusyError, StoreClosedError, TransactionError
+from kvstore.errors import KvstoreError, StoreBusyError, StoreClosedError, TransactionError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -126,8 +126,13 @@ class Engine:
                     self.committer.close()
                     # Whoever waits for his turn to write finds the store closed, not the file gone from under him.
                     with self.committer.turn():
-                        self.backend.close()
-                        self.companion.close()
+                        try:
+                            self.backend.close()
+                        finally:
+                            self.companion.close()
+                            # Nobody is to hold on to the file: a closed handle may be kept for long.
+                            for tier in self.tiers:
+                                tier.move_to(self.backend.commits)
                 finally:
                     del _engines[self.identity]
 
@@ -135,10 +140,27 @@ class Engine:
         """Rewrite the file without free pages, in the place of the old one; see ``Store.compact``."""
         with self.committer.turn_unless_another_process_writes(), self.companion.alone():
             # No tier is held meanwhile: a reader may wait for one in the middle of a read, and reads are waited for.
-            self.backend.compact()
+            before = self.backend.commits
+            try:
+                self.backend.compact()
+            except BaseException:
+                if self.backend.commits is not before:
+                    self._start_over()
+                raise
             self.companion.follow(self.backend.inode())
             for tier in self.tiers:
                 tier.move_to(self.backend.commits)
+
+    def _start_over(self) -> None:
+        """Go on with whatever file is at the store's path now; while it can't be opened, reads raise what opening it does,
+        and memory, which couldn't follow what others write to it, answers none.
+        """
+        with contextlib.suppress(KvstoreError), self.backend.read(""):
+            pass
+        self.companion.follow(self.backend.inode())
+        for tier in self.tiers:
+            with contextlib.suppress(KvstoreError):
+                tier.start_over_with(self.backend.commits)
 
     @contextlib.contextmanager
     def still(self) -> Iterator[None]:
@@ -189,16 +211,14 @@ def _open_present(identity: str, options: Options) -> tuple[Backend, Companion]:
         # What another process is just replacing must not even be opened: the engine's locks belong to the name, not the file.
         with present(companion_of(identity)):
             backend = connect(identity, options)
-        try:
+        with contextlib.ExitStack() as opened:
+            opened.callback(backend.close)
             companion = Companion(backend.companion, backend.inode())
-        except BaseException:
-            backend.close()
-            raise
-        if not backend.replaced():
-            return backend, companion
-        # Replaced between the two: what is open has no name any more.
-        companion.close()
-        backend.close()
+            opened.callback(companion.close)
+            # Otherwise replaced between the two: what is open has no name any more.
+            if not backend.replaced():
+                opened.pop_all()
+                return backend, companion
 
 
 class ClosedEngine:

@@ -26,6 +26,10 @@ A missing key is a plain ``KeyError``, as with ``dict``.
 
 from __future__ import annotations
 
+import contextlib
+import errno
+from collections.abc import Iterator
+
 
 class KvstoreError(Exception):
     """Root of every error that this library raises of its own."""
@@ -108,3 +112,28 @@ class DumpFormatError(KvstoreError):
     def __init__(self, message: str, *, line: int) -> None:
         super().__init__(f"line {line}: {message}")
         self.line = line
+
+
+@contextlib.contextmanager
+def translating_refusals(path: str) -> Iterator[None]:
+    """Raise what the operating system refuses in the block as a ``StoreIOError``."""
+    try:
+        yield
+    except StoreIOError:
+        raise
+    except OSError as error:
+        raise io_error(error, path) from error
+
+
+def io_error(error: OSError, path: str) -> StoreIOError:
+    """An operating system's refusal, as ours, keeping ``errno``."""
+    advice = _ADVICE.get(error.errno or 0, "")
+    return StoreIOError(error.errno or 0, f"{error.strerror or error}{advice}", path)
+
+
+_ADVICE = {
+    errno.EACCES: "; open it as a user who may read and write it (or with readonly=True), in a folder that lets files be made",
+    errno.EPERM: "; open it as the user who owns it",
+    errno.ENOENT: "; create the folder first",
+    errno.EIO: "; the medium failed: check the system's log, and the file with `kvstore verify`",
+}

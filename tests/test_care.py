@@ -9,6 +9,7 @@ import random
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -400,3 +401,24 @@ def test_readers_and_writers_of_all_threads_notice_nothing(store, fresh):
     at_once(compact, *(lambda key=key: write(key) for key in range(3)), *(lambda n=n: read(n) for n in range(3)))
     assert {key: store[key, "n"] for key in range(3)} == {key: written[key] for key in range(3)}
     assert_memory_is_true(store, fresh)
+
+
+# -- closing ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux's list of open files")
+@pytest.mark.parametrize("used", [lambda store: None, lambda store: store.compact()], ids=["written", "compacted"])
+def test_a_closed_store_has_no_file_open_though_it_is_kept(tmp_path, used):
+    store = kvstore.open(tmp_path / "store.kv", durability="none")
+    store["a"] = 1
+    used(store)
+    store.close()
+    names = [
+        os.readlink(f"/proc/self/fd/{number}")
+        for number in os.listdir("/proc/self/fd")
+        if number.isdigit() and os.path.lexists(f"/proc/self/fd/{number}")
+    ]
+    assert not [name for name in names if name.startswith(os.fspath(tmp_path))]
+    assert os.fspath(tmp_path) not in Path("/proc/self/maps").read_text()
+    with pytest.raises(StoreClosedError):
+        store["a"]

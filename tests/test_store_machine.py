@@ -35,6 +35,8 @@ def has_clock(store):
 class StoreMachine(RuleBasedStateMachine):
     """Two handles with memory and one without on one file, and a dict that does the same."""
 
+    durability = "none"
+
     @initialize(size=cache_sizes, policy=any_policy)
     def begin(self, size, policy):
         self.folder = Path(tempfile.mkdtemp())
@@ -45,9 +47,9 @@ class StoreMachine(RuleBasedStateMachine):
         self.open(size, policy)
 
     def open(self, size, policy, *, warm=False):
-        self.store = kvstore.open(self.path, durability="none", cache_size=size, policy=policy, warm=warm)
+        self.store = kvstore.open(self.path, durability=self.durability, cache_size=size, policy=policy, warm=warm)
         assert self.store.warmed(PATIENCE_SECONDS) == (warm and size > 0)
-        self.fresh = kvstore.open(self.path, durability="none", cache_size=0)
+        self.fresh = kvstore.open(self.path, durability=self.durability, cache_size=0)
 
     # -- through the one handle or the other ------------------------------------------------------
 
@@ -106,12 +108,12 @@ class StoreMachine(RuleBasedStateMachine):
     def reopen_with_half_the_memory(self, policy):
         size = self.store.stats().cache_size // 2
         self.store.close()
-        self.store = kvstore.open(self.path, durability="none", cache_size=size, policy=policy)
+        self.store = kvstore.open(self.path, durability=self.durability, cache_size=size, policy=policy)
 
     @rule(size=cache_sizes, policy=any_policy)
     @precondition(lambda self: self.other is None)
     def open_another_handle(self, size, policy):
-        self.other = kvstore.open(self.path, durability="none", cache_size=size, policy=policy)
+        self.other = kvstore.open(self.path, durability=self.durability, cache_size=size, policy=policy)
 
     @rule()
     @precondition(lambda self: self.other is not None)

@@ -17,7 +17,7 @@ import lmdb
 
 from kvstore.backends import lmdb_file
 from kvstore.backends.lmdb_env import Environment, write_new_file
-from kvstore.backends.lmdb_errors import io_error, translate
+from kvstore.backends.lmdb_errors import translate
 from kvstore.backends.lmdb_txn import (
     FORMAT_KEY,
     META,
@@ -29,7 +29,7 @@ from kvstore.backends.lmdb_txn import (
 )
 from kvstore.backends.metapages import continue_txn_ids
 from kvstore.backends.protocol import FileUsage, Options, Space
-from kvstore.errors import ReadOnlyError, StoreCorruptError, StoreIOError
+from kvstore.errors import ReadOnlyError, StoreCorruptError, StoreIOError, io_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,18 +57,18 @@ class LmdbBackend:
         self._readers_checked = 0
         self.hot_list = lmdb_file.beside(identity, "-hot")
         self._limit = SizeLimit(identity, options.max_size)
-        if not os.path.lexists(identity):
-            if options.readonly or not options.create:
-                raise StoreIOError(
-                    errno.ENOENT, "there is no store here; open it with create=True to make one", identity
-                )
-            lmdb_file.create(identity, write_new_file)
-        lmdb_file.admit(identity, lambda path: not _structural_problems(path, None))
-        from kvstore.backends.lmdb_structure import follow
-
         with self._translating():
+            if not lmdb_file.is_there(identity):
+                if options.readonly or not options.create:
+                    raise StoreIOError(
+                        errno.ENOENT, "there is no store here; open it with create=True to make one", identity
+                    )
+                lmdb_file.create(identity, write_new_file)
+            lmdb_file.admit(identity, lambda path: not _structural_problems(path, None))
+            from kvstore.backends.lmdb_structure import follow
+
             follow(identity, database_name(META), FORMAT_KEY)
-        self._env = Environment(identity, options, map_size)
+            self._env = Environment(identity, options, map_size)
 
     @staticmethod
     def companion_of(identity: str) -> str:
@@ -251,7 +251,7 @@ class LmdbBackend:
 
     def usage(self) -> FileUsage:
         # Counted from the main database alone, which needs no handle of any other.
-        with self.read("") as view:
+        with self._translating(), self.read("") as view:
             used = view.live_pages() * self._env.page_size
             info = self._env.raw.info()
             try:
@@ -280,6 +280,8 @@ class LmdbBackend:
             found = os.stat(self.identity)
         except FileNotFoundError:
             return True
+        except OSError as error:
+            raise io_error(error, self.identity) from error
         return (found.st_dev, found.st_ino) != self._env.inode
 
     def backup(self, target: str) -> None:
@@ -343,16 +345,17 @@ class LmdbBackend:
             yield
         except lmdb.Error as error:
             raise translate(error, self.identity) from error
+        except StoreIOError:
+            raise
         except OSError as error:
-            if isinstance(error, StoreIOError):
-                raise
             raise io_error(error, self.identity) from error
 
     def leave_to_parent(self, *, for_good: bool) -> None:
         self._env.leave_to_parent(for_good=for_good)
 
     def close(self) -> None:
-        self._env.close()
+        with self._translating():
+            self._env.close()
 
 
 def _structural_problems(path: str, own: Collection[Space] | None) -> list[str]:

@@ -28,7 +28,7 @@ from kvstore.backends.lmdb_txn import (
 )
 from kvstore.backends.metapages import CommitCells
 from kvstore.backends.protocol import OWN_SPACE, Options, Space
-from kvstore.errors import StoreBusyError, StoreClosedError, TransactionError
+from kvstore.errors import StoreBusyError, StoreClosedError, TransactionError, io_error
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ _LOCKS_POLL_SECONDS: Final = 0.001
 # Address space, not memory or disk: the map is reserved far beyond any need, so that growth never remaps it.
 _MAP_SIZE: Final = 64 << 30 if sys.maxsize > 1 << 32 else 1 << 30
 
+
+_NO_COMMITS: Final = ((0,), (0,))
 
 _open: Callable[..., Any] = lmdb.open
 
@@ -75,11 +77,16 @@ class Environment:
         self.handles: Handles = {}
         self.others_write: Callable[[], bool] = lambda: False
         self.begin: Callable[..., Any]
+        self.commits: tuple[Sequence[int], Sequence[int]] = _NO_COMMITS
+        self._cells: CommitCells | None = None
         self._open()
 
     def _open(self) -> None:
         options = self._options
-        found = os.stat(self.path)
+        try:
+            found = os.stat(self.path)
+        except OSError as error:
+            raise io_error(error, self.path) from error
         size = found.st_size
         self.inode = (found.st_dev, found.st_ino)
         limit = self._least_map if options.max_size is None else options.max_size
@@ -101,6 +108,7 @@ class Environment:
         try:
             self._adopt()
         except BaseException:
+            self._forget_cells((_AskedCells(self),) * 2)
             self.raw.close()
             raise
 
@@ -133,6 +141,11 @@ class Environment:
                     )
             time.sleep(_LOCKS_POLL_SECONDS)
 
+    def _forget_cells(self, instead: tuple[Sequence[int], Sequence[int]]) -> None:
+        """Hold on to no part of the file: what is mapped is open, and takes the room of a file that is deleted."""
+        self.commits = instead
+        self._cells = None
+
     def _adopt(self) -> None:
         """Check that the file is ours, and open the handles that are always there."""
         try:
@@ -146,28 +159,33 @@ class Environment:
                 if txn.get(database_name(META)) is not None:
                     meta = self.raw.open_db(database_name(META), txn=txn, create=False)
                 check_format(None if meta is None else format_of(txn, meta), self.path)
-            self._cells = CommitCells(self.path, self.page_size)
-            before = self._cells.newest()
+            cells = self._cells = CommitCells(self.path, self.page_size)
+            before = cells.newest()
             with self.raw.begin() as txn:
-                as_documented = before <= txn.id() <= self._cells.newest()
-            self.commits = self._cells.cells if as_documented else (_AskedCells(self.raw),) * 2
+                as_documented = before <= txn.id() <= cells.newest()
+            self.commits = cells.cells if as_documented else (_AskedCells(self.raw),) * 2
             # Last: whoever is interrupted before leaves it to the next one to open.
             self.begin = self.raw.begin
         except lmdb.Error as error:
             raise translate(error, self.path) from error
+        except OSError as error:
+            raise io_error(error, self.path) from error
 
     def close(self) -> None:
         self.gate.check()
         with self.gate.lock:
             if self.begin == self._refuse_closed:
                 return
+            self._forget_cells(_NO_COMMITS)
             opened = self.begin not in (self._begin_in_child, self._begin_anew, self._refuse_torn)
             self.begin = self._refuse_closed
             if not opened:
                 return
-            if not self._options.readonly and self._options.durability != "full":
-                self.raw.sync(True)
-            self.raw.close()
+            try:
+                if not self._options.readonly and self._options.durability != "full":
+                    self.raw.sync(True)
+            finally:
+                self.raw.close()
 
     def _refuse_closed(self, **_: object) -> Any:
         raise StoreClosedError(f"{self.path}: the store has been closed; open it again")
@@ -285,6 +303,8 @@ class Environment:
             self._refuse_others()
             # Should an interrupt come, whoever begins next opens what is at the path then.
             self.begin = self._begin_anew
+            # Nobody may go by the meta pages of a file that isn't the store's any more.
+            self._forget_cells((_AskedCells(self),) * 2)
             self.raw.close()
             try:
                 os.rename(draft, self.path)
@@ -317,7 +337,9 @@ class Environment:
 
 
 class _AskedCells(Sequence[int]):
-    """The commit cell for a file whose meta pages aren't where they are expected: asks LMDB, at ten times the cost."""
+    """The commit cell for a file whose meta pages aren't where they are expected, or not known: asks LMDB, at ten times the
+    cost.
+    """
 
     def __init__(self, env: Any) -> None:
         self._env = env

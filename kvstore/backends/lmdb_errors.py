@@ -20,6 +20,7 @@ from kvstore.errors import (
     StoreFullError,
     StoreIOError,
     TransactionError,
+    io_error,
 )
 
 TYPE_CHECKING = False
@@ -91,7 +92,9 @@ _MEANING: Final[dict[str, tuple[type[KvstoreError], str]]] = {
 }
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-_NEARLY_FULL_BYTES: Final = 1 << 20
+_NEARLY_FULL_LEAST: Final = 1 << 20
+_NEARLY_FULL_MOST: Final = 64 << 20
+_NEARLY_FULL_PART: Final = 8
 
 
 class LmdbError(Protocol):
@@ -121,23 +124,14 @@ def translate(error: LmdbError, path: str) -> KvstoreError:
     return StoreIOError(f"{path}: {error}; {_REOPEN}")
 
 
-def io_error(error: OSError, path: str) -> StoreIOError:
-    """An operating system's refusal, as ours, keeping ``errno``."""
-    advice = _ADVICE.get(error.errno or 0, "")
-    return StoreIOError(error.errno or 0, f"{error.strerror or error}{advice}", path)
-
-
-_ADVICE: Final = {
-    errno.EACCES: "; open it as a user who may read and write it (or with readonly=True), in a folder that lets files be made",
-    errno.EPERM: "; open it as the user who owns it",
-    errno.ENOENT: "; create the folder first",
-    errno.EIO: "; the medium failed: check the system's log, and the file with `kvstore verify`",
-}
-
-
 def _nearly_full(path: str) -> bool:
+    """Whether a write of some megabytes may have met the end of the disk. What it asked for isn't known, and what it had is
+    free again; besides, file systems refuse before the last block is taken: ext4 while it has not yet placed what was written
+    before.
+    """
     try:
         state = os.statvfs(os.path.dirname(path))
     except OSError:
         return False
-    return state.f_bavail * state.f_frsize < _NEARLY_FULL_BYTES
+    part = state.f_blocks * state.f_frsize // _NEARLY_FULL_PART
+    return state.f_bavail * state.f_frsize < max(_NEARLY_FULL_LEAST, min(part, _NEARLY_FULL_MOST))

@@ -12,9 +12,8 @@ import stat
 import sys
 from collections.abc import Callable
 
-from kvstore.backends.lmdb_errors import io_error
 from kvstore.backends.metapages import MAGIC, read_geometry
-from kvstore.errors import StoreCorruptError, StoreFormatError, StoreIOError
+from kvstore.errors import StoreCorruptError, StoreFormatError, io_error, translating_refusals
 
 MODE = 0o600
 _NO_HARD_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.ENOSYS})
@@ -29,7 +28,22 @@ def identify(location: str) -> str:
         raise StoreFormatError(
             f"{location} is a symbolic link to nowhere; remove it, or open its target by its own name"
         )
-    return os.path.realpath(location)
+    try:
+        return os.path.realpath(location, strict=True)
+    except FileNotFoundError:
+        return os.path.realpath(location)
+    except OSError as error:
+        # Taken for what it is called, it might be opened under a second name.
+        raise io_error(error, location) from error
+
+
+def is_there(path: str) -> bool:
+    """Whether the path leads to anything. Raises ``OSError`` where the system doesn't say."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def beside(path: str, suffix: str) -> str:
@@ -52,7 +66,7 @@ def admit(path: str, is_sound: Callable[[str], bool]) -> None:
     A file may be shorter where its last pages were allocated and freed within one transaction, and so never written;
     ``is_sound`` walks the pages of such a file and decides.
     """
-    try:
+    with translating_refusals(path):
         kind = os.stat(path).st_mode
         if stat.S_ISDIR(kind):
             raise StoreFormatError(
@@ -65,10 +79,6 @@ def admit(path: str, is_sound: Callable[[str], bool]) -> None:
                 raise StoreFormatError(f"{companion} is a symbolic link; remove it, a store's companions must be files")
         geometry = read_geometry(path)
         size = os.stat(path).st_size
-    except OSError as error:
-        if isinstance(error, StoreIOError):
-            raise
-        raise io_error(error, path) from error
     if size < geometry.needed_bytes and not is_sound(path):
         raise StoreCorruptError(
             f"{path} is cut off: it has {size} bytes and its meta page speaks of {geometry.needed_bytes}; "
@@ -83,7 +93,7 @@ def create(path: str, fill: Callable[[str], None]) -> bool:
     """
     made = True
     draft = beside(path, f".new-{os.urandom(8).hex()}")
-    try:
+    with translating_refusals(path):
         try:
             os.close(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC, MODE))
             fill(draft)
@@ -95,10 +105,6 @@ def create(path: str, fill: Callable[[str], None]) -> bool:
             except FileNotFoundError:
                 pass
         sync_folder(os.path.dirname(path))
-    except OSError as error:
-        if isinstance(error, StoreIOError):
-            raise
-        raise io_error(error, path) from error
     return made
 
 
