@@ -12,6 +12,7 @@ import io
 import json
 import lzma
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -525,3 +526,21 @@ def test_reading_a_store_and_a_dump_of_every_type_compiles_imports_and_starts_no
         check=True,
     )
     assert done.stdout == "[]\n"
+
+
+# -- the page --------------------------------------------------------------------------------------------------------
+
+
+def test_every_test_that_the_page_names_is_there_and_every_test_here_is_on_the_page():
+    page = (ROOT / "docs" / "security.md").read_text()
+    named = set(re.findall(r"`(tests/[\w/.]+)(?:::(\w+))?`", page))
+    assert len(named) > 40
+    missing = [
+        (path, name)
+        for path, name in named
+        if not (ROOT / path).is_file() or (name and f"def {name}(" not in (ROOT / path).read_text())
+    ]
+    assert missing == []
+    here = {name for name in globals() if name.startswith("test_")}
+    here.remove("test_every_test_that_the_page_names_is_there_and_every_test_here_is_on_the_page")
+    assert here == {name for path, name in named if path == "tests/test_security.py"}
