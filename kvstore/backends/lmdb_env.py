@@ -47,6 +47,8 @@ _QUIESCE_POLL_SECONDS: Final = 0.001
 _MAP_SIZE: Final = 64 << 30 if sys.maxsize > 1 << 32 else 1 << 30
 
 
+_NO_CELLS: Final[tuple[Sequence[int], Sequence[int]]] = ((0,), (0,))
+
 _open: Callable[..., Any] = lmdb.open
 
 
@@ -117,11 +119,11 @@ class Environment:
                 if txn.get(database_name(META)) is not None:
                     meta = self.raw.open_db(database_name(META), txn=txn, create=False)
                 check_format(None if meta is None else format_of(txn, meta), self.path)
-            self._cells = CommitCells(self.path, self.page_size)
-            before = self._cells.newest()
+            cells = CommitCells(self.path, self.page_size)
+            before = cells.newest()
             with self.raw.begin() as txn:
-                as_documented = before <= txn.id() <= self._cells.newest()
-            self.commits = self._cells.cells if as_documented else (_AskedCells(self.raw),) * 2
+                as_documented = before <= txn.id() <= cells.newest()
+            self.commits = cells.cells if as_documented else (_AskedCells(self.raw),) * 2
             # Last: whoever is interrupted before leaves it to the next one to open.
             self.begin = self.raw.begin
         except lmdb.Error as error:
@@ -134,6 +136,8 @@ class Environment:
                 return
             opened = self.begin not in (self._begin_in_child, self._begin_anew, self._refuse_torn)
             self.begin = self._refuse_closed
+            # The cells keep the file mapped, and a descriptor of it open, as long as anything refers to them.
+            self.commits = _NO_CELLS
             if not opened:
                 return
             if not self._options.readonly and self._options.durability != "full":
