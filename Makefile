@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 # One virtual environment and one machine under every target: side by side they would trip over each other.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo examples test torture check bench format clean
+.PHONY: help demo examples test torture soak check bench format clean
 
 help:
 	@echo 'make demo    cache the answers of a real neural network, restart, and see the hit rate'
 	@echo 'make examples every program in docs/examples/, on real data and with real models (takes 600 MB of packages)'
 	@echo 'make test    every promise, tested within minutes (ARGS="tests/test_fork.py -k child" for some of it)'
 	@echo 'make torture the tests that go on for long: more seeds, more sizes, every line'
+	@echo 'make soak    half an hour of mixed load by four processes on a full store (ARGS="--seconds 60" for less)'
 	@echo 'make check   lint, format, types, the order of the layers, the built wheel'
 	@echo 'make bench   the table of ratios against the peers (ARGS="--only hit" for some of its rows)'
 	@echo 'make format  put the sources in order'
@@ -30,6 +31,9 @@ test: $(VENV)/.dev
 
 torture: $(VENV)/.dev
 	$(BIN)/python -m pytest -m torture $(ARGS)
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.soak $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .
