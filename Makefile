@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 # One virtual environment and one machine under every target: side by side they would trip over each other.
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
-.PHONY: help demo examples test torture fuzz check bench bench-peers format clean
+.PHONY: help demo examples test torture fuzz soak check bench bench-peers format clean
 
 help:
 	@echo 'make demo    cache the answers of a real neural network, restart, and see the hit rate'
@@ -15,6 +15,7 @@ help:
 	@echo 'make test    every promise, tested within minutes (ARGS="tests/test_fork.py -k child" for some of it)'
 	@echo 'make torture the tests that go on for long: more seeds, more sizes, every line'
 	@echo 'make fuzz    a million inputs to everything that decodes, made from samples and led by coverage'
+	@echo 'make soak    half an hour of mixed load by four processes on a full store (ARGS="--seconds 60" for less)'
 	@echo 'make check   lint, format, types, the order of the layers, the hot paths, the built wheel'
 	@echo 'make bench   the table of ratios against the peers (ARGS="--only hit" for some of its rows)'
 	@echo 'make bench-peers  tables and plots (build/bench-peers/) beside what one would pick instead (ARGS=--quick for a try)'
@@ -35,6 +36,9 @@ torture: $(VENV)/.dev
 
 fuzz: $(VENV)/.fuzz
 	$(BIN)/python -m pytest -m torture -s tests/test_fuzz.py $(ARGS)
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.soak $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -287,7 +287,8 @@ class Companion:
 def present(path: str) -> Iterator[None]:
     """Run the block while no other process is replacing the store's file, where the companion at ``path`` is there already."""
     try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        # Not blocking, so that a pipe in the companion's place holds nobody up.
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         # Nobody has the store open, or what is wrong with the companion will be said when it is opened for good.
         yield

@@ -75,14 +75,37 @@ def admit(path: str, is_sound: Callable[[str], bool]) -> None:
         if not stat.S_ISREG(kind):
             raise StoreFormatError(f"{path} is not a regular file; choose another path")
         for companion in (beside(path, "-lock"), beside(path, "-ring")):
-            if os.path.islink(companion):
-                raise StoreFormatError(f"{companion} is a symbolic link; remove it, a store's companions must be files")
+            _admit_companion(companion, path)
         geometry = read_geometry(path)
         size = os.stat(path).st_size
     if size < geometry.needed_bytes and not is_sound(path):
         raise StoreCorruptError(
             f"{path} is cut off: it has {size} bytes and its meta page speaks of {geometry.needed_bytes}; "
             "restore it from a backup or a dump"
+        )
+
+
+def _admit_companion(companion: str, path: str) -> None:
+    """Refuse a companion that was planted: what is written to it would end up in another file, or it would be in the hands
+    of somebody whom the store's directory alone doesn't keep out.
+    """
+    try:
+        found = os.lstat(companion)
+    except FileNotFoundError:
+        return
+    if stat.S_ISLNK(found.st_mode):
+        raise StoreFormatError(f"{companion} is a symbolic link; remove it, a store's companions must be files")
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreFormatError(f"{companion} is not a regular file; remove it, a store's companions must be files")
+    if found.st_nlink > 1:
+        raise StoreFormatError(
+            f"{companion} is a hard link to a file with another name; remove it while no process has the store open"
+        )
+    folder = os.stat(os.path.dirname(companion)).st_mode
+    if folder & stat.S_IWOTH and found.st_uid not in (0, os.geteuid(), os.stat(path).st_uid):
+        raise StoreFormatError(
+            f"{companion} belongs to user {found.st_uid}, in a directory where anybody may put files; remove it, or keep "
+            "the store in a directory of your own"
         )
 
 
