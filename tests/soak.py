@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import gc
 import json
 import os
 import random
@@ -211,8 +210,6 @@ def _run(load: Load, until: float, failures: list[BaseException]) -> None:
 
 
 def _report(store: kvstore.Store, began: float, done: list[int], loads: list[Load]) -> None:
-    # What waits for the garbage collector alone isn't leaked.
-    gc.collect()
     stats = store.stats()
     sample = Sample(
         time.monotonic() - began,
