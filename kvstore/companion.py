@@ -78,6 +78,7 @@ class Companion:
         self._store = store
         self._file = -1
         self._ring: Ring | None = None
+        self._mapped: mmap | None = None
         self.changes: Changes = NoChanges()
         """The log of changes, for who has the write lock."""
         self._set_calls()
@@ -115,6 +116,7 @@ class Companion:
             fcntl.flock(self._file, fcntl.LOCK_SH)
         if writable:
             file.map()
+        self._mapped = file.memory
         self._ring = self.changes = Ring(file, self._store, self._goes_on)
 
     def _try_alone(self) -> bool:
@@ -275,6 +277,10 @@ class Companion:
             self._ring.settle()
         self.changes = NoChanges()
         self._ring = None
+        if self._mapped is not None:
+            # By hand, since whatever refers to the ring still, such as an error's traceback, would hold the file, and its room.
+            self._mapped.close()
+            self._mapped = None
         if self._file >= 0:
             descriptor, self._file = self._file, -1
             self._set_calls()

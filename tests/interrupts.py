@@ -9,6 +9,7 @@ looks too, are left out: a loop without a call in it does nothing that could be 
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType
@@ -48,13 +49,19 @@ class Interrupter:
 def everywhere(call: Callable[[], Any]) -> Iterator[str]:
     """Run the call again and again, interrupted at the first place, at the second, until it runs through.
 
-    Gives the place after each interrupted run.
+    Gives the place after each interrupted run. The garbage that others have left is collected before, not meanwhile: what its
+    finalizers would do with an interrupt is not the call's.
     """
     place = 0
-    while True:
-        place += 1
-        interrupter = Interrupter(place)
-        interrupter.run(call)
-        if interrupter.struck is None:
-            return
-        yield interrupter.struck
+    gc.collect()
+    gc.disable()
+    try:
+        while True:
+            place += 1
+            interrupter = Interrupter(place)
+            interrupter.run(call)
+            if interrupter.struck is None:
+                return
+            yield interrupter.struck
+    finally:
+        gc.enable()
