@@ -246,31 +246,37 @@ def soak(path: Path, seconds: float, *, durability: kvstore.Durability = "full")
     command = [sys.executable, "-m", "tests.soak", "--work", os.fspath(path), "--durability", durability]
     command += ["--seconds", str(seconds)]
     environment = os.environ | {"PYTHONPATH": os.fspath(ROOT)}
-    workers = [
-        subprocess.Popen([*command, "--number", str(number)], stdout=subprocess.PIPE, text=True, env=environment)
-        for number in range(PROCESSES)
-    ]
-    said: list[list[str]] = [[] for _ in workers]
+    with contextlib.ExitStack() as running:
+        workers = []
+        for number in range(PROCESSES):
+            worker = subprocess.Popen(
+                [*command, "--number", str(number)], stdout=subprocess.PIPE, text=True, env=environment
+            )
+            running.enter_context(worker)
+            # What has ended already isn't harmed.
+            running.callback(worker.kill)
+            workers.append(worker)
+        said: list[list[str]] = [[] for _ in workers]
 
-    def listen(worker: subprocess.Popen[str], lines: list[str]) -> None:
-        lines.extend(worker.stdout)
+        def listen(worker: subprocess.Popen[str], lines: list[str]) -> None:
+            lines.extend(worker.stdout)
 
-    listeners = [
-        threading.Thread(target=listen, args=(worker, lines)) for worker, lines in zip(workers, said, strict=True)
-    ]
-    for listener in listeners:
-        listener.start()
-    slots = []
-    with lmdb.open(os.fsencode(path), subdir=False, readonly=True, max_readers=1022) as env:
-        while any(listener.is_alive() for listener in listeners):
-            listeners[-1].join(seconds / SAMPLES)
-            slots.append(_slots(env))
-            time.sleep(0.01)
-        for worker in workers:
-            if worker.wait():
-                raise subprocess.CalledProcessError(worker.returncode, worker.args)
-        env.reader_check()
-        slots_left = _slots(env)
+        listeners = [
+            threading.Thread(target=listen, args=(worker, lines)) for worker, lines in zip(workers, said, strict=True)
+        ]
+        for listener in listeners:
+            listener.start()
+        slots = []
+        with lmdb.open(os.fsencode(path), subdir=False, readonly=True, max_readers=1022) as env:
+            while any(listener.is_alive() for listener in listeners):
+                listeners[-1].join(seconds / SAMPLES)
+                slots.append(_slots(env))
+                time.sleep(0.01)
+            for worker in workers:
+                if worker.wait():
+                    raise subprocess.CalledProcessError(worker.returncode, worker.args)
+            env.reader_check()
+            slots_left = _slots(env)
     with kvstore.open(path, readonly=True) as store:
         problems = [str(problem) for problem in store.verify().problems]
     samples = [[Sample(*json.loads(line)) for line in lines] for lines in said]
