@@ -307,6 +307,9 @@ class Environment:
             self._forget_cells((_AskedCells(self),) * 2)
             self.raw.close()
             try:
+                # Where LMDB can't have its lock file for itself, it goes on numbering commits from what the old file's last
+                # one left there. The new file's are further on: one that takes the number of a commit that took place is lost.
+                lmdb_file.remove(lmdb_file.beside(self.path, "-lock"))
                 os.rename(draft, self.path)
                 lmdb_file.sync_folder(os.path.dirname(self.path))
             finally:

@@ -6,6 +6,7 @@ under another name, flushed, and only then given its own name, in one step that 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -162,3 +163,9 @@ def sync_folder(folder: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def remove(path: str) -> None:
+    """Remove a file, where it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
