@@ -27,7 +27,7 @@ def make_lock_private(lock: str) -> bool:
     Needs ``/proc``, so Linux.
     """
     spans = _mapped(lock)
-    return bool(spans) and all(_remap_privately(lock, *span) for span in spans)
+    return bool(spans) and all(_remap_privately(*span) for span in spans)
 
 
 def keep_for_ever(inherited: Any) -> None:
@@ -49,22 +49,25 @@ def open_beside_inherited(*what: Any, **how: Any) -> lmdb.Environment:
         names.env_keys = keys
 
 
-def _mapped(path: str) -> list[tuple[int, int, int]]:
-    """Start, length and file offset of every map of the file in this process."""
+def _mapped(path: str) -> list[tuple[int, int, int, int]]:
+    """Inode, start, length and file offset of every map of the file in this process, whether it still has its name or, since
+    the parent has compacted the store meanwhile, not.
+    """
+    names = (os.fsencode(path), os.fsencode(path) + b" (deleted)")
     spans = []
     try:
         with open("/proc/self/maps", "rb") as maps:
             for line in maps:
                 fields = line.rstrip(b"\n").split(maxsplit=5)
-                if len(fields) == 6 and fields[5] == os.fsencode(path):
+                if len(fields) == 6 and fields[5] in names:
                     start, end = (int(bound, 16) for bound in fields[0].split(b"-"))
-                    spans.append((start, end - start, int(fields[2], 16)))
+                    spans.append((int(fields[4]), start, end - start, int(fields[2], 16)))
     except OSError:
         return []
     return spans
 
 
-def _remap_privately(path: str, start: int, length: int, offset: int) -> bool:
+def _remap_privately(inode: int, start: int, length: int, offset: int) -> bool:
     import ctypes  # seldom needed, and heavy
 
     fixed = 0x10
@@ -78,9 +81,23 @@ def _remap_privately(path: str, start: int, length: int, offset: int) -> bool:
         ctypes.c_int,
         ctypes.c_long,
     )
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = _opened_again(inode)
+    if descriptor < 0:
+        return False
     try:
         where = libc.mmap(start, length, mmap.PROT_READ | mmap.PROT_WRITE, mmap.MAP_PRIVATE | fixed, descriptor, offset)
     finally:
         os.close(descriptor)
     return bool(where == start)
+
+
+def _opened_again(inode: int) -> int:
+    """A descriptor of a file that this process has open, by its inode, since it may have no name any more; -1 without one."""
+    for number in os.listdir("/proc/self/fd"):
+        link = f"/proc/self/fd/{number}"
+        try:
+            if os.stat(link).st_ino == inode:
+                return os.open(link, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            continue
+    return -1
