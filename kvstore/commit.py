@@ -33,7 +33,7 @@ _LINGER_SECONDS: Final = 0.002
 _LINGER_STEP_SECONDS: Final = 0.00005
 
 _COMMITS_UNTIL_FREE: Final = 2
-_PURGE_LOOKS: Final = 64
+_PURGE_LOOKS: Final = 16
 """Where no record expires, as far as is known, one commit of so many looks whether another process has stored one that does."""
 
 

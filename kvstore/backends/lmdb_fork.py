@@ -11,6 +11,7 @@ another one.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
 import os
 
@@ -26,8 +27,10 @@ def make_lock_private(lock: str) -> bool:
 
     Needs ``/proc``, so Linux.
     """
-    spans = _mapped(lock)
-    return bool(spans) and all(_remap_privately(*span) for span in spans)
+    # The latter where the parent has compacted the store since the fork.
+    names = (os.fsencode(lock), os.fsencode(lock) + b" (deleted)")
+    spans = _mapped(names)
+    return bool(spans) and all(_remap_privately(names, *span) for span in spans)
 
 
 def keep_for_ever(inherited: Any) -> None:
@@ -49,11 +52,8 @@ def open_beside_inherited(*what: Any, **how: Any) -> lmdb.Environment:
         names.env_keys = keys
 
 
-def _mapped(path: str) -> list[tuple[int, int, int, int]]:
-    """Inode, start, length and file offset of every map of the file in this process, whether it still has its name or, since
-    the parent has compacted the store meanwhile, not.
-    """
-    names = (os.fsencode(path), os.fsencode(path) + b" (deleted)")
+def _mapped(names: tuple[bytes, ...]) -> list[tuple[int, int, int, int]]:
+    """Inode, start, length and file offset of every map of a file of these names in this process."""
     spans = []
     try:
         with open("/proc/self/maps", "rb") as maps:
@@ -67,7 +67,7 @@ def _mapped(path: str) -> list[tuple[int, int, int, int]]:
     return spans
 
 
-def _remap_privately(inode: int, start: int, length: int, offset: int) -> bool:
+def _remap_privately(names: tuple[bytes, ...], inode: int, start: int, length: int, offset: int) -> bool:
     import ctypes  # seldom needed, and heavy
 
     fixed = 0x10
@@ -81,7 +81,7 @@ def _remap_privately(inode: int, start: int, length: int, offset: int) -> bool:
         ctypes.c_int,
         ctypes.c_long,
     )
-    descriptor = _opened_again(inode)
+    descriptor = _opened_again(names, inode)
     if descriptor < 0:
         return False
     try:
@@ -91,13 +91,15 @@ def _remap_privately(inode: int, start: int, length: int, offset: int) -> bool:
     return bool(where == start)
 
 
-def _opened_again(inode: int) -> int:
-    """A descriptor of a file that this process has open, by its inode, since it may have no name any more; -1 without one."""
+def _opened_again(names: tuple[bytes, ...], inode: int) -> int:
+    """A descriptor of the mapped file, by way of one that this process has open, since the file may have no name any more; -1
+    without one. The inode tells it from others that had its name; alone it wouldn't do, as stacked file systems say another one
+    of a map than of a descriptor.
+    """
+    found = ""
     for number in os.listdir("/proc/self/fd"):
         link = f"/proc/self/fd/{number}"
-        try:
-            if os.stat(link).st_ino == inode:
-                return os.open(link, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            continue
-    return -1
+        with contextlib.suppress(OSError):
+            if os.fsencode(os.readlink(link)) in names and (not found or os.stat(link).st_ino == inode):
+                found = link
+    return os.open(found, os.O_RDONLY | os.O_CLOEXEC) if found else -1
