@@ -101,9 +101,9 @@ class Keeper:
             if self._over:
                 self._let_go()
         # Half loaded, the tier knows less than the list.
-        if self._loaded and self._activity() != self._saved:
+        if self._loaded and (activity := self._activity()) != self._saved:
             with contextlib.suppress(Exception):
-                self._save([*self._tier.coldest_first()])
+                self._save([*self._tier.coldest_first()], activity)
 
     def _let_go(self) -> None:
         with contextlib.suppress(IndexError):
@@ -243,13 +243,14 @@ class Keeper:
             self._have_done(self._save_meanwhile)
 
     def _save_meanwhile(self) -> None:
+        # Before it is listed: what comes in meanwhile is news, and has whoever closes save again.
+        activity = self._activity()
+        self._await_news(self._tier.stats().entries)
         entries = [*self._gently(self._tier.coldest_first())]
         if not self._closing:
-            self._save(entries)
+            self._save(entries, activity)
 
-    def _save(self, coldest_first: list[Entry]) -> None:
-        activity = self._activity()
-        self._await_news(len(coldest_first))
+    def _save(self, coldest_first: list[Entry], activity: Counts) -> None:
         hottest_first = reversed(coldest_first)
         warm_list.write(self._path, ((entry.space, _encoded(entry.token), entry.cost) for entry in hottest_first))
         self._saved = activity

@@ -19,6 +19,7 @@ import kvstore.aio
 from kvstore import warm, warm_list
 from kvstore.backends import identify
 from kvstore.engine import _engines
+from kvstore.memory import MemoryTier
 from tests.conftest import ROOT
 from tests.forks import WARNING, Child, in_child
 from tests.other_process import OtherProcess, with_store
@@ -440,6 +441,28 @@ def test_an_open_store_is_remembered_again_once_an_eighth_of_its_tier_is_new(fil
         store._keeper._thread.join(PATIENCE_SECONDS)
         saved = {key for _, key, _ in warm_list.read(hot_list(filled))}
         assert saved == {b"\x02k%d" % number for number in (*range(16), 100, 101)}
+
+
+def test_what_comes_in_while_the_list_is_being_saved_is_on_it_after_the_close(filled, monkeypatch):
+    monkeypatch.setattr(warm, "SAVE_SECONDS", 0)
+    leave_hot(filled, [])
+    listed, went_on = threading.Event(), threading.Event()
+    coldest_first = MemoryTier.coldest_first
+
+    def slow(tier):
+        entries = [*coldest_first(tier)]
+        listed.set()
+        assert went_on.wait(PATIENCE_SECONDS)
+        return iter(entries)
+
+    with opened(filled) as store:
+        monkeypatch.setattr(MemoryTier, "coldest_first", slow)
+        store["k1"]
+        assert listed.wait(PATIENCE_SECONDS)
+        store["k2"]
+        went_on.set()
+        store._keeper._thread.join(PATIENCE_SECONDS)
+    assert {key for _, key, _ in warm_list.read(hot_list(filled))} == {b"\x02k1", b"\x02k2"}
 
 
 def test_an_open_store_is_not_remembered_again_before_its_time(filled):
