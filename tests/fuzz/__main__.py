@@ -37,23 +37,25 @@ def fuzz(name: str, count: int | None, seed: int) -> None:
     count = count or target.full
     began = time.perf_counter()
     before = slowest = 0
-    made = itertools.islice(inputs(target.samples, seed), count)
-    for number, data in enumerate(made):
-        if number % _AT_ONCE == 0:
-            # For all of them together, since setting it for each would cost more than most.
-            faulthandler.dump_traceback_later(_AT_ONCE * SLOWEST_SECONDS / 100 + SLOWEST_SECONDS, exit=True)
-        # What the first ones import and set up is not growth.
-        if number == min(_WARMING, count // 2):
-            before = peak()
-        start = time.perf_counter_ns()
-        try:
-            target.run(data)
-        except BaseException as error:
-            error.add_note(f"{name}, seed {seed}, input {number}: {data.hex()}")
-            raise
-        slowest = max(slowest, time.perf_counter_ns() - start)
-    faulthandler.cancel_dump_traceback_later()
-    target.close()
+    try:
+        for number, data in enumerate(itertools.islice(inputs(target.samples, seed), count)):
+            if number % _AT_ONCE == 0:
+                # For all of them together, since setting it for each would cost more than most.
+                faulthandler.dump_traceback_later(_AT_ONCE * SLOWEST_SECONDS / 100 + SLOWEST_SECONDS, exit=True)
+            # What the first ones import and set up is not growth.
+            if number == min(_WARMING, count // 2):
+                before = peak()
+            start = time.perf_counter_ns()
+            try:
+                target.run(data)
+            except BaseException as error:
+                error.add_note(f"{name}, seed {seed}, input {number}: {data.hex()}")
+                raise
+            slowest = max(slowest, time.perf_counter_ns() - start)
+    finally:
+        # Whoever has called this from a process that goes on must not have it ended later.
+        faulthandler.cancel_dump_traceback_later()
+        target.close()
     grown = peak() - before
     sys.stdout.write(
         f"{name}: {count:,} inputs in {time.perf_counter() - began:,.0f} s, the slowest {slowest / 1e6:,.0f} ms, "
