@@ -123,11 +123,11 @@ class Committer(Turn):
         self,
         key: bytes,
         record: bytes,
-        entry: Any,
+        written: Any,
         tier: Tier,
         timeout: float | None,
     ) -> bool:
-        """Commit one record of the default space. ``entry`` is what ``tier`` may know of it.
+        """Commit one record of the default space. ``written`` is what ``tier`` may know of it, its key first; None for nothing.
 
         What ``commit`` does, in a third of its calls: the most common write of all. Where anything stands in the way nothing
         is done, and the result is False.
@@ -154,8 +154,8 @@ class Committer(Turn):
                     except OSError:
                         companion.lock_writing(timeout)
                     try:
-                        if entry is not None:
-                            tier.forget_one(entry)
+                        if written is not None:
+                            tier.forget_one(written[0])
                         commit = self._backend.put(key, record, changes.publish_one)
                     except BaseException:
                         # First what needs no call: an interrupt comes when a call returns.
@@ -165,8 +165,8 @@ class Committer(Turn):
                         tier.abandon({("", key): None})
                         raise
                     changes.settle_one(commit)
-                    if entry is not None:
-                        tier.committed_one(commit, entry)
+                    if written is not None:
+                        tier.wrote(commit, written)
                     return True
                 finally:
                     self._holder = None

@@ -22,8 +22,8 @@ class Tier(Protocol):
     def forget(self, changed: Mapping[Change, Any]) -> None:
         """Drop these keys: what memory knows of them may be about to end."""
 
-    def forget_one(self, entry: Any) -> None:
-        """As ``forget``, of the one key that a commit is about to change, to this entry."""
+    def forget_one(self, token: Any) -> None:
+        """As ``forget``, of one key of the default space."""
 
     def abandon(self, changed: Iterable[Change]) -> None:
         """The commit failed."""
@@ -31,8 +31,8 @@ class Tier(Protocol):
     def committed(self, commit: int, changed: Mapping[Change, Any]) -> None:
         """The commit is durable: drop what it changed, and take in the entries that it noted for this tier."""
 
-    def committed_one(self, commit: int, entry: Any) -> None:
-        """As ``committed``, of a commit that changed one key, to this entry."""
+    def wrote(self, commit: int, written: Any) -> None:
+        """The commit of one record of the default space is durable. ``written`` begins with what ``forget_one`` was told."""
 
 
 class Write:

@@ -545,7 +545,7 @@ elif where == "between ring and commit":
     Ring.publish_one = dying(False, Ring.publish_one)
 elif where == "after the commit":
     WriteTxn.commit = dying(False, WriteTxn.commit)
-    MemoryTier.committed_one = dying(True, MemoryTier.committed_one)
+    MemoryTier.wrote = dying(True, MemoryTier.wrote)
 """
 PLACES = ["before the ring", "between ring and commit", "after the commit"]
 
