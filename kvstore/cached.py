@@ -260,6 +260,7 @@ class CachedSpace(WritableSpace):
         handle, tier = self._handle, self._tier
         if handle.readonly:
             self._refuse_readonly()
+        kind = type(key)
         encoded = keys.encode(key)
         if type(value) in SHALLOW:
             value = value.copy()
@@ -267,7 +268,6 @@ class CachedSpace(WritableSpace):
         raw = record.pack(encoded, payload, extended, None)
         written = None
         if tier.capacity:
-            kind = type(key)
             token: Any = key if kind is str or kind is int else encoded
             written = token, own(value, payload) if extended else value, payload, extended
         if not self._engine.committer.put(encoded, raw, written, tier, handle.timeout):

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 
 from kvstore.backends import Backend, Writing
+from kvstore.coherence import COMPANY
 from kvstore.commit_turn import Turn
 from kvstore.commit_write import Tier, Write, settle
 from kvstore.companion import Companion
@@ -143,18 +144,24 @@ class Committer(Turn):
             or not self._is_plain
         ):
             return False
-        companion, changes = self._companion, self._companion.changes
+        companion = self._companion
+        changes = companion.changes
+        # Where no other process has opened the store nobody asks for the write lock, nor for what a writer has left that died. Of
+        # one that comes this instant, LMDB's own lock keeps its writes apart from this one.
+        in_company = companion.head[COMPANY]
         self._claimed = True
         try:
             with self._turn:
                 try:
                     self._holder = me
+                    if in_company:
+                        try:
+                            companion.take_write_byte()
+                        except OSError:
+                            companion.lock_writing(timeout)
                     try:
-                        companion.take_write_byte()
-                    except OSError:
-                        companion.lock_writing(timeout)
-                    try:
-                        if written is not None:
+                        # What a reader brings in after this look is as old as the file, as all that it brings in before the commit.
+                        if written is not None and written[0] in tier.default:
                             tier.forget_one(written[0])
                         commit = self._backend.put(key, record, changes.publish_one)
                     except BaseException:
@@ -164,13 +171,15 @@ class Committer(Turn):
                         self._is_plain = False
                         tier.abandon({("", key): None})
                         raise
-                    changes.settle_one(commit)
+                    if in_company:
+                        changes.settle_one(commit)
                     if written is not None:
                         tier.wrote(commit, written)
                     return True
                 finally:
                     self._holder = None
-                    companion.unlock_writing()
+                    if in_company:
+                        companion.unlock_writing()
         finally:
             self._claimed = False
             if self._waiting:

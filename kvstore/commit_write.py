@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from kvstore.backends import Writing
 from kvstore.coherence import Change
@@ -18,6 +18,10 @@ else:
 
 class Tier(Protocol):
     """The part of a memory tier that a commit speaks to."""
+
+    @property
+    def default(self) -> Container[Any]:
+        """The tokens of the default space's keys that are in memory."""
 
     def forget(self, changed: Mapping[Change, Any]) -> None:
         """Drop these keys: what memory knows of them may be about to end."""

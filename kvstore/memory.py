@@ -64,6 +64,7 @@ class MemoryTier:
         self._seen = 0
         self.on_entry: Callable[[], object] | None = None
         """Called, under the lock, when something has been offered and may have come in."""
+        self.default = self.front("")
         self.catch_up()
 
     # -- what a hit needs ----------------------------------------------------------------------------------------
@@ -207,7 +208,7 @@ class MemoryTier:
     def forget_one(self, token: Token) -> None:
         """As ``forget``, of one key of the default space."""
         with self._lock:
-            if self._fronts[""].pop(token, None) is not None:
+            if self.default.pop(token, None) is not None:
                 self._counts[""].invalidations += 1
 
     def abandon(self, changed: Iterable[Change]) -> None:
@@ -266,7 +267,7 @@ class MemoryTier:
         # As in ``_drain``. Should this be interrupted, the tier stands before what is lost, and catches up by the log of changes.
         taken = waiting[:count]
         del waiting[:count]
-        front = self._fronts[""]
+        front = self.default
         for commit, (token, value, payload, extended) in taken:
             if self._seen == commit - 1:
                 # A reader may have put the value before back since it was forgotten; it must be gone before the tier stands
