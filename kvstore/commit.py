@@ -20,11 +20,18 @@ from kvstore.backends import Backend, Writing
 from kvstore.commit_turn import Turn
 from kvstore.commit_write import Tier, Write, settle
 from kvstore.companion import Companion
-from kvstore.errors import RoomPendingError, StoreBusyError, StoreClosedError, StoreFullError, TransactionError
+from kvstore.errors import (
+    RoomPendingError,
+    StoreBusyError,
+    StoreClosedError,
+    StoreFullError,
+    TransactionError,
+    io_error,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Final
+    from typing import Any, Final, TypeGuard
 
 
 _LOOK_SECONDS: Final = 0.05
@@ -41,7 +48,7 @@ class Committer(Turn):
     """The one place of a process where transactions on a store are committed."""
 
     def __init__(self, backend: Backend, companion: Companion) -> None:
-        super().__init__(companion)
+        super().__init__(companion, backend.identity)
         self._backend = backend
         self._bounded = backend.bounded
         self._expiring = True
@@ -114,6 +121,10 @@ class Committer(Turn):
                     # First what needs no call: an interrupt comes when a call returns.
                     self._holder = None
                     companion.unlock_writing()
+        except OSError as error:
+            if _is_of_unlocking(error):
+                raise io_error(error, self._identity) from error
+            raise
         finally:
             self._claimed = False
             if self._waiting:
@@ -160,7 +171,10 @@ class Committer(Turn):
                     except BaseException:
                         # First what needs no call: an interrupt comes when a call returns.
                         changes.writer = 0
-                        companion.end_writer()
+                        try:  # noqa: SIM105  # as above: making a suppress() is a call
+                            companion.end_writer()
+                        except OSError:
+                            pass
                         self._is_plain = False
                         tier.abandon({("", key): None})
                         raise
@@ -171,6 +185,10 @@ class Committer(Turn):
                 finally:
                     self._holder = None
                     companion.unlock_writing()
+        except OSError as error:
+            if _is_of_unlocking(error):
+                raise io_error(error, self._identity) from error
+            raise
         finally:
             self._claimed = False
             if self._waiting:
@@ -306,7 +324,7 @@ class Committer(Turn):
             finally:
                 self._companion.unlock_writing()
         except Exception as error:
-            settle(batch, error)
+            settle(batch, io_error(error, self._identity) if _is_of_unlocking(error) else error)
         except BaseException:
             # Meant for this thread alone. The others' writes wait for a turn of their own, unless they may be in the file.
             if commits:
@@ -382,7 +400,10 @@ class Committer(Turn):
             txn.commit()
         except BaseException:
             changes.writer = 0
-            self._companion.end_writer()
+            try:  # noqa: SIM105  # as above: making a suppress() is a call
+                self._companion.end_writer()
+            except OSError:
+                pass
             raise
 
     def _commit(self, txn: Writing, batch: list[Write], commits: list[int]) -> None:
@@ -434,7 +455,10 @@ class Committer(Turn):
         except BaseException:
             # First what needs no call: an interrupt comes when a call returns.
             changes.writer = 0
-            self._companion.end_writer()
+            try:  # noqa: SIM105  # as above: making a suppress() is a call
+                self._companion.end_writer()
+            except OSError:
+                pass
             self._is_plain = False
             for tier in tiers:
                 tier.abandon(changed)
@@ -465,3 +489,13 @@ def _run_alone(write: Write, txn: Writing) -> None:
         write.error = error
     except Exception as error:
         write.finish(error)
+
+
+def _is_of_unlocking(error: BaseException) -> TypeGuard[OSError]:
+    """Whether the system has refused to let go of the write lock, after a commit that took place or not: of what is called
+    where this is asked, that alone is a call into C, and leaves no frame of its own.
+
+    Asked by an ``except`` that is there anyway: a ``try`` around the call would cost every commit an instruction.
+    """
+    traceback = error.__traceback__
+    return isinstance(error, OSError) and traceback is not None and traceback.tb_next is None
