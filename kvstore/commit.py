@@ -21,7 +21,14 @@ from kvstore.coherence import COMPANY
 from kvstore.commit_turn import Turn
 from kvstore.commit_write import Tier, Write, settle
 from kvstore.companion import Companion
-from kvstore.errors import RoomPendingError, StoreBusyError, StoreClosedError, StoreFullError, TransactionError
+from kvstore.errors import (
+    RoomPendingError,
+    StoreBusyError,
+    StoreClosedError,
+    StoreFullError,
+    TransactionError,
+    io_error,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -42,7 +49,7 @@ class Committer(Turn):
     """The one place of a process where transactions on a store are committed."""
 
     def __init__(self, backend: Backend, companion: Companion) -> None:
-        super().__init__(companion)
+        super().__init__(companion, backend.identity)
         self._backend = backend
         self._bounded = backend.bounded
         self._expiring = True
@@ -114,7 +121,10 @@ class Committer(Turn):
                 finally:
                     # First what needs no call: an interrupt comes when a call returns.
                     self._holder = None
-                    companion.unlock_writing()
+                    try:
+                        companion.unlock_writing()
+                    except OSError as error:
+                        raise io_error(error, self._identity) from error
         finally:
             self._claimed = False
             if self._waiting:
@@ -160,14 +170,17 @@ class Committer(Turn):
                         except OSError:
                             companion.lock_writing(timeout)
                     try:
-                        # What a reader brings in after this look is as old as the file, as all that it brings in before the commit.
+                        # What a reader brings in after this look is what the file has until the commit.
                         if written is not None and written[0] in tier.default:
                             tier.forget_one(written[0])
                         commit = self._backend.put(key, record, changes.publish_one)
                     except BaseException:
                         # First what needs no call: an interrupt comes when a call returns.
                         changes.writer = 0
-                        companion.end_writer()
+                        try:  # noqa: SIM105  # as above: making a suppress() is a call
+                            companion.end_writer()
+                        except OSError:
+                            pass
                         self._is_plain = False
                         tier.abandon({("", key): None})
                         raise
@@ -179,7 +192,10 @@ class Committer(Turn):
                 finally:
                     self._holder = None
                     if in_company:
-                        companion.unlock_writing()
+                        try:
+                            companion.unlock_writing()
+                        except OSError as error:
+                            raise io_error(error, self._identity) from error
         finally:
             self._claimed = False
             if self._waiting:
@@ -313,7 +329,10 @@ class Committer(Turn):
                 if self._companion.try_lock_writing() or self._lock_writing(batch):
                     self._commit_batch(batch, commits)
             finally:
-                self._companion.unlock_writing()
+                try:
+                    self._companion.unlock_writing()
+                except OSError as error:
+                    raise io_error(error, self._identity) from error
         except Exception as error:
             settle(batch, error)
         except BaseException:
@@ -391,7 +410,10 @@ class Committer(Turn):
             txn.commit()
         except BaseException:
             changes.writer = 0
-            self._companion.end_writer()
+            try:  # noqa: SIM105  # as above: making a suppress() is a call
+                self._companion.end_writer()
+            except OSError:
+                pass
             raise
 
     def _commit(self, txn: Writing, batch: list[Write], commits: list[int]) -> None:
@@ -443,7 +465,10 @@ class Committer(Turn):
         except BaseException:
             # First what needs no call: an interrupt comes when a call returns.
             changes.writer = 0
-            self._companion.end_writer()
+            try:  # noqa: SIM105  # as above: making a suppress() is a call
+                self._companion.end_writer()
+            except OSError:
+                pass
             self._is_plain = False
             for tier in tiers:
                 tier.abandon(changed)

@@ -39,7 +39,7 @@ BUFFER_LIMIT: Final = 4096
 
 _WRITTEN_AT_ONCE: Final = 16
 _WRITTEN_BYTES: Final = 1024
-"""So many written values wait at the most to be taken in together, and none with a longer payload: they are beside the capacity."""
+"""So many written values wait at the most to be taken in together, none with a longer payload: they are beside the capacity."""
 
 _FEW_SPACES: Final = 4
 _NEVER: Final[tuple[Sequence[int], int]] = ((0,), 1)
