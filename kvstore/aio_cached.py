@@ -17,7 +17,7 @@ from kvstore.cached import CachedSpace, Handle
 from kvstore.engine import Engine
 from kvstore.keys import Key
 from kvstore.missing import MISSING
-from kvstore.once import Address, Flight, lease_name
+from kvstore.once import Flight
 from kvstore.reading import ReadableSpace
 from kvstore.writing import SHALLOW, Apply, WritableSpace
 
@@ -157,9 +157,10 @@ class CachedFace(Writable):
         address = (self._space._space, keys.encode(key))
         flights = self._engine.flights
         while True:
-            flight, is_new = flights.board(address, object())
-            if is_new:
-                return await self._await_own(flight, address, self._compute(flight, address, key, factory, ttl))
+            own = Flight(address, object())
+            flight = flights.board(own)
+            if flight is own:
+                return await self._await_own(flight, self._compute(flight, key, factory, ttl))
             if flight.pilot in computing.get():
                 # Asked from inside the factory: waiting would be for ever.
                 return await self._make(key, factory, ttl)
@@ -168,13 +169,13 @@ class CachedFace(Writable):
             if value is not MISSING:
                 return value
 
-    async def _await_own(self, flight: Flight, address: Address, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    async def _await_own(self, flight: Flight, coroutine: Coroutine[Any, Any, Any]) -> Any:
         computation = asyncio.get_running_loop().create_task(coroutine)
         self._computations.add(computation)
 
         def landed(task: asyncio.Task[Any]) -> None:
             self._computations.discard(task)
-            self._engine.flights.land(address)
+            self._engine.flights.land(flight)
             if not task.cancelled():
                 # Retrieved, though the caller may be gone.
                 task.exception()
@@ -191,24 +192,18 @@ class CachedFace(Writable):
     async def _compute(
         self,
         flight: Flight,
-        address: Address,
         key: Key,
         factory: Callable[[], Any | Awaitable[Any]],
         ttl: float | None,
     ) -> Any:
         computing.set(computing.get() | {flight.pilot})
-        companion = self._engine.companion
-        binding = lease_name(address)
-        while not companion.lock_lease(binding, 0):
+        while not self._engine.flights.take_lease(flight, 0):
             value = await self._look(key)
             if value is not MISSING:
                 return value
             await asyncio.sleep(_WAIT_SECONDS)
-        try:
-            value = await self._look(key)
-            return await self._make(key, factory, ttl) if value is MISSING else value
-        finally:
-            companion.unlock_lease(binding)
+        value = await self._look(key)
+        return await self._make(key, factory, ttl) if value is MISSING else value
 
     async def _look(self, key: Key) -> Any:
         """The value in the file, not counted as a lookup."""
