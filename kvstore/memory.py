@@ -22,7 +22,7 @@ from kvstore.memory_counts import Counting, TierStats
 from kvstore.memory_entry import Address, Entry, EntryMaker, Token, has_views, token_of
 from kvstore.memory_policy import Policy
 from kvstore.memory_rank import rank
-from kvstore.memory_sample import WRITE, Sample, Traffic
+from kvstore.memory_sample import MISS, WRITE, Sample, Traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -100,17 +100,8 @@ class MemoryTier:
         counting = self._counts[space]
         return counting.missed.steps, counting.not_there.steps
 
-    def offer(
-        self,
-        space: Space,
-        token: Token,
-        value: object,
-        payload: bytes | memoryview,
-        extended: bool,
-        expires: int | None,
-        commit: int,
-    ) -> Any:
-        """Keep the value that was read at ``commit``, and return what the reader may have of it.
+    def offer(self, entry: Entry, value: Any, commit: int) -> Any:
+        """Keep the entry of the value that was read at ``commit``, and return what the reader may have of it.
 
         The tier takes it only if it stands at exactly that commit: a slow reader never puts back a value that a writer
         has replaced meanwhile.
@@ -118,20 +109,38 @@ class MemoryTier:
         with self._lock:
             if commit != self._seen:
                 self._catch_up()
-            self._drain()
-            if commit != self._seen or token in self._fronts[space]:
-                self._sample.missed(_address(space, token), rank(space, token), 0)
+            policy = self._policy
+            if self.hits or not policy.intact:
+                self._drain()
+            space, token, address = entry.space, entry.token, entry.address
+            front = self._fronts[space]
+            if commit != self._seen or token in front:
+                self._sample.record(MISS, address, entry.rank, 0)
                 return value
-            entry = self.maker.make(space, token, value, payload, extended, expires)
-            self._sample.missed(entry.address, entry.rank, entry.cost)
-            self._insert(entry)
+            cost = entry.cost
+            self._sample.record(MISS, address, entry.rank, cost)
+            if not policy.tells_all or cost > self.capacity:
+                self._insert(entry)
+            # As `_insert`, of what was not there.
+            elif policy.insert(address, entry):
+                front[token] = entry
+                self._counts[space].insertions += 1
+                if self.on_entry is not None:
+                    self.on_entry()
+            else:
+                self._drop_everything()
+                self._counts[space].bypassed += 1
+        hand = entry.hand
         # Of a container the tier has kept the object itself, of anything else its bytes.
-        return value if entry.value is not value or entry.hand is None else entry.hand(value)
+        return value if hand is None or entry.value is not value else hand(value)
 
-    def recall_at(self, commit: int, space: Space, token: Token) -> Entry | None:
-        """The entry, where the tier stands at exactly that commit."""
+    def recall_at(self, commit: int, space: Space, tokens: Sequence[Token | None]) -> list[Entry | None]:
+        """The entries, where the tier stands at exactly that commit; None for each that isn't there."""
         with self._lock:
-            return self._fronts[space].get(token) if self._seen == commit else None
+            if self._seen != commit:
+                return [None] * len(tokens)
+            front: dict[Any, Entry] = self._fronts[space]  # nothing is under None
+            return [*map(front.get, tokens)]
 
     def note(
         self,
@@ -318,36 +327,38 @@ class MemoryTier:
         self._policy.clear()
 
     def _insert(self, entry: Entry) -> None:
-        counts = self._counts[entry.space]
-        front = self._fronts[entry.space]
+        space, token, policy = entry.space, entry.token, self._policy
+        counts = self._counts[space]
+        front = self._fronts[space]
         if entry.cost > self.capacity:
             # Not the one before it either, which a reader may have put back since it was forgotten.
-            if front.pop(entry.token, None) is not None:
+            if front.pop(token, None) is not None:
                 counts.invalidations += 1
-            self._policy.remove(entry.address)
+            policy.remove(entry.address)
             counts.bypassed += 1
             return
-        policy = self._policy
         if policy.insert(entry.address, entry):
-            if front.get(entry.token) is not None:
+            if token in front:
                 counts.invalidations += 1
-            front[entry.token] = entry
+            front[token] = entry
             counts.insertions += 1
-        elif front.pop(entry.token, None) is not None:
-            counts.invalidations += 1
-        if not policy.intact:
-            self._drop_everything()
-            counts.bypassed += 1
-        elif not policy.tells_all and len(policy) < sum(map(len, self._fronts.values())):
+        else:
+            if front.pop(token, None) is not None:
+                counts.invalidations += 1
+            if not policy.intact:
+                self._drop_everything()
+                counts.bypassed += 1
+        if not policy.tells_all and len(policy) < sum(map(len, self._fronts.values())):
             self._follow_policy()
         if self.on_entry is not None:
             self.on_entry()
 
     def _evicted(self, entry: Entry) -> None:
-        front = self._fronts[entry.space]
-        if front.get(entry.token) is entry:
-            del front[entry.token]
-            self._counts[entry.space].evictions += 1
+        space, token = entry.space, entry.token
+        front = self._fronts[space]
+        if front.get(token) is entry:
+            del front[token]
+            self._counts[space].evictions += 1
 
     def _follow_policy(self) -> None:
         """Let go of what the policy has let go of without ``popitem``, as policies with a time limit do."""

@@ -83,7 +83,7 @@ class Sample:
         self._observing = True
         self._credit = _STRETCH
         self._due = _MARKED_EVERY
-        self._found = self._missed = self._absent_before = 0
+        self._hit = self._missed = self._paid = self._absent_before = 0
         # One for an eighth of the keys each, by the key's hash, to tell roughly how many have come in since records were last
         # forgotten.
         self._flags = bytearray(_FLAGS)
@@ -96,7 +96,9 @@ class Sample:
     def hits(self, entries: list[Entry]) -> None:
         """These entries were hit, in this order."""
         count = len(entries)
-        self._found += count
+        self._hit += count
+        if self._missed > self._paid:
+            self._pay()
         self._credit += count
         if self._observing:
             floor = self._floor
@@ -116,12 +118,6 @@ class Sample:
             self._mark()
             self._observing = True
 
-    def missed(self, address: Address, rank: int, cost: int) -> None:
-        """The file answered a lookup; ``cost`` is 0 where the policy isn't offered the value."""
-        self._found += 1
-        self._missed += 1
-        self.record(MISS, address, rank, cost)
-
     def dropped(self, address: Address, rank: int) -> None:
         """The value of the key is gone."""
         self.record(DROP, address, rank, 0)
@@ -132,14 +128,19 @@ class Sample:
             self._note(CLEARED)
 
     def record(self, kind: int, address: Address, rank: int, cost: int) -> None:
-        """Something happened with a key, of a kind that has a cost: ``MISS``, ``WRITE`` or ``DROP``."""
-        if self._credit < _MOST_CREDIT:
+        """Something happened with a key, of a kind that has a cost: ``MISS``, ``WRITE`` or ``DROP``. Of a miss, which is a
+        lookup that the file answered, the cost is 0 where the policy isn't offered the value.
+        """
+        if kind == MISS:
+            self._missed += 1
+        elif self._credit < _MOST_CREDIT:
             self._credit += _MISS_PAYS
-        if rank < self._floor:
+        floor = self._floor
+        if rank < floor:
             return
         # Of a tuple, since the hash of an integer is the number itself, and numbers have patterns.
         key = hash((address,)) & _KEY
-        if rank >= self._floor + _FLAGGED:
+        if rank >= floor + _FLAGGED:
             self._flags[key % _FLAGS] = 1
         kinds = self._kinds
         kinds.append(kind | rank)
@@ -156,12 +157,18 @@ class Sample:
 
     # -- keeping it small ----------------------------------------------------------------------------------------
 
+    def _pay(self) -> None:
+        """Take in what the misses since the last time pay."""
+        self._credit = min(self._credit + (self._missed - self._paid) * _MISS_PAYS, max(self._credit, _MOST_CREDIT))
+        self._paid = self._missed
+
     def _mark(self) -> None:
         """Note how many lookups the records since the last mark stand for."""
+        self._pay()
         absent = self._absent()
-        self._note(FOUND, self._found, self._missed)
+        self._note(FOUND, self._hit + self._missed, self._missed)
         self._note(ABSENT, absent - self._absent_before)
-        self._found = self._missed = 0
+        self._hit = self._missed = self._paid = 0
         self._absent_before = absent
 
     def _tidy(self) -> None:
@@ -206,7 +213,7 @@ class Sample:
         kinds, keys = self._kinds[:], self._keys[:]
         costs = array("Q", map(_long, self._costs))
         kinds.extend((FOUND, ABSENT))
-        keys.extend((min(self._found, _KEY), min(self._absent() - self._absent_before, _KEY)))
+        keys.extend((min(self._hit + self._missed, _KEY), min(self._absent() - self._absent_before, _KEY)))
         costs.extend((self._missed, 0))
         return Traffic(kinds, keys, costs, rate(self._floor), self._complete)
 
