@@ -77,11 +77,9 @@ class CachedSpace(WritableSpace):
                     if len(hits) >= BUFFER_LIMIT:
                         self._tier.replay()
                     return entry.value if hand is None else hand(entry.value)
-                value = self._fetch(key, MISSING)
             else:
-                value = self._fetch_by(key, token, MISSING)
-        else:
-            value = self._fetch_alone(key, MISSING) if self._alone else self._fetch(key, MISSING)
+                return self._missed(key, token)
+        value = self._fetch_alone(key, MISSING) if self._alone else self._fetch(key, MISSING)
         if value is MISSING:
             raise KeyError(key)
         return value
@@ -146,6 +144,13 @@ class CachedSpace(WritableSpace):
         return {token: value for token, value in zip(wanted, values, strict=True) if value is not MISSING}
 
     # -- the slow half of a read -----------------------------------------------------------------------------
+
+    def _missed(self, key: Key, token: Token | None) -> Any:
+        """As ``[]``, of what memory doesn't have. Not written out there: a jump beyond it would take a hit a step more."""
+        value = self._fetch_by(key, token, MISSING)
+        if value is MISSING:
+            raise KeyError(key)
+        return value
 
     def _fetch(self, key: object, default: Any) -> Any:
         """The value by way of the file, unless memory has it once it has caught up."""
@@ -272,7 +277,10 @@ class CachedSpace(WritableSpace):
     def _fetch_at(self, view: Reading, commit: int, key: Key, token: Token | None) -> Any:
         """As ``_fetch_by``, by way of the file as of ``view``, which is of that commit; ``MISSING`` where there is none."""
         next(self._misses)
-        encoded: Any = keys.encode_lookup(key) if type(key) is str or type(key) is int else token
+        if type(key) is str:
+            encoded: Any = keys.encode_lookup(key)
+        else:
+            encoded = keys.encode_int_lookup(key) if type(key) is int else token
         space = self._space
         raw = None if encoded is None else view.get(space, encoded)
         if raw is not None:

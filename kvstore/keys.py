@@ -71,8 +71,6 @@ def encode_lookup(key: object) -> bytes | None:
         except UnicodeEncodeError:
             return None
         return data if len(data) <= MAX_KEY_BYTES else None
-    if type(key) is int:
-        return encode_int_lookup(key)
     try:
         return encode(key)  # type: ignore[arg-type]  # what is no Key is refused by it
     except InvalidKeyValueError:

@@ -101,13 +101,13 @@ class EntryMaker:
             entry.value = value
             entry.hand = None if expires is None else _same
             cost += _size(value)
-        elif kind in _COPIERS and IMMUTABLE.issuperset(map(type, members := _members(value))):
+        elif kind in _COPIERS and (kinds := set(map(type, members := _members(value)))) <= IMMUTABLE:
             entry.hand = _COPIERS[kind]
             if kind is dict:
                 value, keys_cost = self._with_shared_keys(value)  # type: ignore[arg-type]
                 cost += keys_cost
             entry.value = value
-            cost += getsizeof(value) + _size_together(members)
+            cost += getsizeof(value) + _size_together(members, kinds)
         else:
             entry.value = kept = bytes(payload)
             entry.hand = _decode_extended if extended else _decode_plain
@@ -121,14 +121,14 @@ class EntryMaker:
         shape = tuple(value)
         # By type, for what is equal to a str need not be one.
         if len(shape) > _MAX_SHAPE_KEYS or not _STRS.issuperset(map(type, shape)):
-            return value, _size_together(shape)
+            return value, _size_together(shape, set(map(type, shape)))
         shared = self._shapes.get(shape)
         if shared is not None:
             return dict(zip(shared, value.values())), 0  # noqa: B905  # of one length, as they are equal
         if len(self._shapes) >= _MAX_SHAPES:
             self._shapes.clear()
         self._shapes[shape] = shape
-        return value, _size_together(shape)
+        return value, sum(map(getsizeof, shape))
 
 
 def has_views(value: object) -> bool:
@@ -180,8 +180,8 @@ def _size(value: object) -> int:
     return size if kind in PLAIN or kind.__module__ == "numpy" else size + _EXOTIC_BYTES
 
 
-def _size_together(members: Collection[Any]) -> int:
-    kinds = set(map(type, members))
+def _size_together(members: Collection[Any], kinds: set[type]) -> int:
+    """What values of these types cost."""
     if kinds == _FLOATS:
         return _FLOAT_BYTES * len(members)
     if not kinds <= PLAIN:

@@ -42,6 +42,7 @@ _FLAGS: Final = 1 << 13
 _FLAGGED: Final = 6 * RANK
 _MANY_KEYS: Final = 6000
 _FEW_HELD: Final = 32
+_MANY_HITS: Final = 16
 _KEY: Final = (1 << 32) - 1
 _EXACT: Final = (1 << 15) - 1
 
@@ -83,7 +84,7 @@ class Sample:
         self._observing = True
         self._credit = _STRETCH
         self._due = _MARKED_EVERY
-        self._hit = self._missed = self._paid = self._absent_before = 0
+        self._hit = self._missed = self._absent_before = 0
         # One for an eighth of the keys each, by the key's hash, to tell roughly how many have come in since records were last
         # forgotten.
         self._flags = bytearray(_FLAGS)
@@ -97,19 +98,22 @@ class Sample:
         """These entries were hit, in this order."""
         count = len(entries)
         self._hit += count
-        if self._missed > self._paid:
-            self._pay()
         self._credit += count
         if self._observing:
-            floor = self._floor
-            chosen = [entry for entry in entries if entry.rank >= floor]
-            self._kinds.extend([entry.rank for entry in chosen])
-            self._keys.extend([hash((entry.address,)) & _KEY for entry in chosen])
-            costs = [entry.cost for entry in chosen]
-            self._costs.extend(costs if max(costs, default=0) <= _EXACT else map(_short, costs))
-            if len(self._kinds) >= self._due:
+            kinds = self._kinds
+            before = len(kinds)
+            if count < _MANY_HITS:
+                self._record_few(entries)
+            else:
+                floor = self._floor
+                chosen = [entry for entry in entries if entry.rank >= floor]
+                kinds.extend([entry.rank for entry in chosen])
+                self._keys.extend([hash((entry.address,)) & _KEY for entry in chosen])
+                costs = [entry.cost for entry in chosen]
+                self._costs.extend(costs if max(costs, default=0) <= _EXACT else map(_short, costs))
+            self._credit -= count * _LOOK_PRICE + (len(kinds) - before) * _RECORD_PRICE
+            if len(kinds) >= self._due:
                 self._tidy()
-            self._credit -= count * _LOOK_PRICE + len(chosen) * _RECORD_PRICE
             if self._credit < 0:
                 self._mark()
                 self._observing = False
@@ -117,6 +121,17 @@ class Sample:
         elif self._credit >= _STRETCH:
             self._mark()
             self._observing = True
+
+    def _record_few(self, entries: list[Entry]) -> None:
+        """Record the hits one by one: between two misses there are too few for what is quicker with many."""
+        floor, kinds, keys, costs = self._floor, self._kinds, self._keys, self._costs
+        for entry in entries:
+            rank = entry.rank
+            if rank >= floor:
+                cost = entry.cost
+                kinds.append(rank)
+                keys.append(hash((entry.address,)) & _KEY)
+                costs.append(cost if cost <= _EXACT else _short(cost))
 
     def dropped(self, address: Address, rank: int) -> None:
         """The value of the key is gone."""
@@ -133,7 +148,7 @@ class Sample:
         """
         if kind == MISS:
             self._missed += 1
-        elif self._credit < _MOST_CREDIT:
+        if self._credit < _MOST_CREDIT:
             self._credit += _MISS_PAYS
         floor = self._floor
         if rank < floor:
@@ -157,18 +172,12 @@ class Sample:
 
     # -- keeping it small ----------------------------------------------------------------------------------------
 
-    def _pay(self) -> None:
-        """Take in what the misses since the last time pay."""
-        self._credit = min(self._credit + (self._missed - self._paid) * _MISS_PAYS, max(self._credit, _MOST_CREDIT))
-        self._paid = self._missed
-
     def _mark(self) -> None:
         """Note how many lookups the records since the last mark stand for."""
-        self._pay()
         absent = self._absent()
         self._note(FOUND, self._hit + self._missed, self._missed)
         self._note(ABSENT, absent - self._absent_before)
-        self._hit = self._missed = self._paid = 0
+        self._hit = self._missed = 0
         self._absent_before = absent
 
     def _tidy(self) -> None:
