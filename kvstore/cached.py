@@ -17,7 +17,7 @@ from kvstore.errors import ReadOnlyError
 from kvstore.expiry import Clock
 from kvstore.frozen import Frozen
 from kvstore.keys import Key
-from kvstore.memory import BUFFER_LIMIT, MemoryTier
+from kvstore.memory import BUFFER_LIMIT, MemoryTier, own
 from kvstore.memory_entry import Entry, Token
 from kvstore.missing import MISSING
 from kvstore.writing import SHALLOW, Apply, Prepared, WritableSpace
@@ -58,7 +58,6 @@ class CachedSpace(WritableSpace):
         self._alone = not tier.capacity
         self._misses, self._absent = tier.tallies(space)
         self._note = tier.note
-        self._make = tier.maker.make
         self._dependents: list[Callable[[], object]] = []
         """Called when the store is closed."""
 
@@ -310,19 +309,19 @@ class CachedSpace(WritableSpace):
         handle, tier = self._handle, self._tier
         if handle.readonly:
             self._refuse_readonly()
+        kind = type(key)
         encoded = keys.encode(key)
         if type(value) in SHALLOW:
             value = value.copy()
         payload, extended = codec.encode(value)
         raw = record.pack(encoded, payload, extended, None)
-        entry = None
+        written = None
         if tier.capacity:
-            kind = type(key)
             token: Any = key if kind is str or kind is int else encoded
-            make = tier.entry if extended else self._make
-            entry = make("", token, value, payload, extended, None)
-        if not self._engine.committer.put(encoded, raw, entry, tier, handle.timeout):
-            prepared = Prepared(encoded, raw, None, None if entry is None else (tier, entry))
+            written = token, own(value, payload) if extended else value, payload, extended
+        if not self._engine.committer.put(encoded, raw, written, tier, handle.timeout):
+            note = None if written is None else (tier, tier.maker.make("", *written, None))
+            prepared = Prepared(encoded, raw, None, note)
             self._commit(lambda txn: self._put(txn, prepared))
 
     # -- where reads and writes go ---------------------------------------------------------------------------

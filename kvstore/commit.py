@@ -17,10 +17,18 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 
 from kvstore.backends import Backend, Writing
+from kvstore.coherence import COMPANY
 from kvstore.commit_turn import Turn
 from kvstore.commit_write import Tier, Write, settle
 from kvstore.companion import Companion
-from kvstore.errors import RoomPendingError, StoreBusyError, StoreClosedError, StoreFullError, TransactionError
+from kvstore.errors import (
+    RoomPendingError,
+    StoreBusyError,
+    StoreClosedError,
+    StoreFullError,
+    TransactionError,
+    io_error,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,7 +49,7 @@ class Committer(Turn):
     """The one place of a process where transactions on a store are committed."""
 
     def __init__(self, backend: Backend, companion: Companion) -> None:
-        super().__init__(companion)
+        super().__init__(companion, backend.identity)
         self._backend = backend
         self._bounded = backend.bounded
         self._expiring = True
@@ -113,7 +121,10 @@ class Committer(Turn):
                 finally:
                     # First what needs no call: an interrupt comes when a call returns.
                     self._holder = None
-                    companion.unlock_writing()
+                    try:
+                        companion.unlock_writing()
+                    except OSError as error:
+                        raise io_error(error, self._identity) from error
         finally:
             self._claimed = False
             if self._waiting:
@@ -123,11 +134,11 @@ class Committer(Turn):
         self,
         key: bytes,
         record: bytes,
-        entry: Any,
+        written: Any,
         tier: Tier,
         timeout: float | None,
     ) -> bool:
-        """Commit one record of the default space. ``entry`` is what ``tier`` may know of it.
+        """Commit one record of the default space. ``written`` is what ``tier`` may know of it, its key first; None for nothing.
 
         What ``commit`` does, in a third of its calls: the most common write of all. Where anything stands in the way nothing
         is done, and the result is False.
@@ -143,34 +154,48 @@ class Committer(Turn):
             or not self._is_plain
         ):
             return False
-        companion, changes = self._companion, self._companion.changes
+        companion = self._companion
+        changes = companion.changes
+        # Where no other process has opened the store nobody asks for the write lock, nor for what a writer has left that died. Of
+        # one that comes this instant, LMDB's own lock keeps its writes apart from this one.
+        in_company = companion.head[COMPANY]
         self._claimed = True
         try:
             with self._turn:
                 try:
                     self._holder = me
+                    if in_company:
+                        try:
+                            companion.take_write_byte()
+                        except OSError:
+                            companion.lock_writing(timeout)
                     try:
-                        companion.take_write_byte()
-                    except OSError:
-                        companion.lock_writing(timeout)
-                    try:
-                        if entry is not None:
-                            tier.forget_one(entry)
+                        # What a reader brings in after this look is what the file has until the commit.
+                        if written is not None and written[0] in tier.default:
+                            tier.forget_one(written[0])
                         commit = self._backend.put(key, record, changes.publish_one)
                     except BaseException:
                         # First what needs no call: an interrupt comes when a call returns.
                         changes.writer = 0
-                        companion.end_writer()
+                        try:  # noqa: SIM105  # as above: making a suppress() is a call
+                            companion.end_writer()
+                        except OSError:
+                            pass
                         self._is_plain = False
                         tier.abandon({("", key): None})
                         raise
-                    changes.settle_one(commit)
-                    if entry is not None:
-                        tier.committed_one(commit, entry)
+                    if in_company:
+                        changes.settle_one(commit)
+                    if written is not None:
+                        tier.wrote(commit, written)
                     return True
                 finally:
                     self._holder = None
-                    companion.unlock_writing()
+                    if in_company:
+                        try:
+                            companion.unlock_writing()
+                        except OSError as error:
+                            raise io_error(error, self._identity) from error
         finally:
             self._claimed = False
             if self._waiting:
@@ -304,7 +329,10 @@ class Committer(Turn):
                 if self._companion.try_lock_writing() or self._lock_writing(batch):
                     self._commit_batch(batch, commits)
             finally:
-                self._companion.unlock_writing()
+                try:
+                    self._companion.unlock_writing()
+                except OSError as error:
+                    raise io_error(error, self._identity) from error
         except Exception as error:
             settle(batch, error)
         except BaseException:
@@ -382,7 +410,10 @@ class Committer(Turn):
             txn.commit()
         except BaseException:
             changes.writer = 0
-            self._companion.end_writer()
+            try:  # noqa: SIM105  # as above: making a suppress() is a call
+                self._companion.end_writer()
+            except OSError:
+                pass
             raise
 
     def _commit(self, txn: Writing, batch: list[Write], commits: list[int]) -> None:
@@ -434,7 +465,10 @@ class Committer(Turn):
         except BaseException:
             # First what needs no call: an interrupt comes when a call returns.
             changes.writer = 0
-            self._companion.end_writer()
+            try:  # noqa: SIM105  # as above: making a suppress() is a call
+                self._companion.end_writer()
+            except OSError:
+                pass
             self._is_plain = False
             for tier in tiers:
                 tier.abandon(changed)

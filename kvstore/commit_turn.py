@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 
 from kvstore.companion import Companion
-from kvstore.errors import StoreBusyError, TransactionError
+from kvstore.errors import StoreBusyError, TransactionError, io_error
 
 
 class Turn:
@@ -17,8 +17,9 @@ class Turn:
     guest: object = None
     """Whoever is inside a transaction by the hands of a thread: a task of an event loop."""
 
-    def __init__(self, companion: Companion) -> None:
+    def __init__(self, companion: Companion, identity: str) -> None:
         self._companion = companion
+        self._identity = identity
 
     def _reset_turn(self, *, torn: bool) -> None:
         """Nobody has the turn. ``torn``: and nobody can have it in this process, the child of a fork inside a transaction."""
@@ -56,7 +57,11 @@ class Turn:
             self._companion.lock_writing(timeout, stated)
             yield
         finally:
-            self._companion.unlock_writing()
+            try:
+                # Still the first call: nothing comes between.
+                self._companion.unlock_writing()
+            except OSError as error:
+                raise io_error(error, self._identity) from error
 
     @contextlib.contextmanager
     def turn(self) -> Iterator[None]:

@@ -30,9 +30,16 @@ if TYPE_CHECKING:
 
     Note: TypeAlias = "tuple[MemoryTier, Entry]"
     """An entry, and the tier that it is for: what a write leaves in its transaction."""
+    Written: TypeAlias = "tuple[Token, object, bytes, bool]"
+    """What was written under a key of the default space: the key's token, the value, which must be nobody else's where it can
+    change, its payload, and whether that is extended."""
 
 BUFFER_LIMIT: Final = 4096
 """So many hits are buffered at the most before one of them replays the buffer."""
+
+_WRITTEN_AT_ONCE: Final = 16
+_WRITTEN_BYTES: Final = 1024
+"""So many written values wait at the most to be taken in together, none with a longer payload: they are beside the capacity."""
 
 _FEW_SPACES: Final = 4
 _NEVER: Final[tuple[Sequence[int], int]] = ((0,), 1)
@@ -45,6 +52,7 @@ class MemoryTier:
         self.capacity = capacity
         self.mark = _NEVER
         self.hits: list[Entry] = []
+        self._written: list[tuple[int, Written]] = []
         self._policy = Policy(policy, capacity, self._evicted)
         self.maker = EntryMaker(self._policy.bookkeeping)
         self._fronts: dict[Space, dict[Token, Entry]] = {}
@@ -56,6 +64,7 @@ class MemoryTier:
         self._seen = 0
         self.on_entry: Callable[[], object] | None = None
         """Called, under the lock, when something has been offered and may have come in."""
+        self.default = self.front("")
         self.catch_up()
 
     # -- what a hit needs ----------------------------------------------------------------------------------------
@@ -165,9 +174,8 @@ class MemoryTier:
         self, space: Space, token: Token, value: object, payload: bytes, extended: bool, expires: int | None
     ) -> Entry:
         """The entry of a value that is the caller's."""
-        if extended and codec.VIEWS and has_views(value):
-            # The array is its owner's, who may change it. What was encoded can't change, and is what others will read.
-            value = codec.decode(payload, extended)
+        if extended:
+            value = own(value, payload)
         return self.maker.make(space, token, value, payload, extended, expires)
 
     def expired(self, entry: Entry) -> None:
@@ -206,11 +214,11 @@ class MemoryTier:
                 elif front.pop(token_of(encoded) if note is None else note[1].token, None) is not None:
                     self._counts[space].invalidations += 1
 
-    def forget_one(self, entry: Entry) -> None:
-        """As ``forget``, of the one key that a commit is about to change, to this entry."""
+    def forget_one(self, token: Token) -> None:
+        """As ``forget``, of one key of the default space."""
         with self._lock:
-            if self._fronts[entry.space].pop(entry.token, None) is not None:
-                self._counts[entry.space].invalidations += 1
+            if self.default.pop(token, None) is not None:
+                self._counts[""].invalidations += 1
 
     def abandon(self, changed: Iterable[Change]) -> None:
         """The commit that ``forget`` was called for failed: give up the places that the policy has kept."""
@@ -225,6 +233,7 @@ class MemoryTier:
         if not self.capacity:
             return
         with self._lock:
+            self._take_in_written()
             if self.hits or not self._policy.intact:
                 self._drain()
             if self._seen == commit - 1:
@@ -247,24 +256,47 @@ class MemoryTier:
                         self._sample.record(WRITE, note[1].address, note[1].rank, note[1].cost)
                         self._insert(note[1])
 
-    def committed_one(self, commit: int, entry: Entry) -> None:
-        """As ``committed``, of a commit that changed one key, to this entry."""
-        with self._lock:
-            if self.hits or not self._policy.intact:
-                self._drain()
+    def wrote(self, commit: int, written: Written) -> None:
+        """Take note of a commit of this process that wrote one record of the default space, which ``forget_one`` was told of.
+
+        It is taken in later, with others: when the tier is next asked for anything, since ``mark`` sends every hit there.
+        After a flush each call comes to a cold processor; for sixteen writes together it warms up.
+        """
+        self._written.append((commit, written))
+        if len(self._written) >= _WRITTEN_AT_ONCE or len(written[2]) > _WRITTEN_BYTES:
+            self.catch_up()
+
+    def _take_in_written(self) -> None:
+        waiting = self._written
+        count = len(waiting)
+        if not count:
+            return
+        if self.hits or not self._policy.intact:
+            self._drain()
+        # As in ``_drain``. Should this be interrupted, the tier stands before what is lost, and catches up by the log of changes.
+        taken = waiting[:count]
+        del waiting[:count]
+        front = self.default
+        for commit, (token, value, payload, extended) in taken:
             if self._seen == commit - 1:
-                if self._fronts[entry.space].pop(entry.token, None) is not None:
-                    self._counts[entry.space].invalidations += 1
-                self._stand_at(commit)
+                # A reader may have put the value before back since it was forgotten; it must be gone before the tier stands
+                # where that value is no more.
+                if front.pop(token, None) is not None:
+                    self._counts[""].invalidations += 1
+                self._seen = commit
             else:
-                self._catch_up()
+                self._follow_changes()
             if self._seen == commit:
+                entry = self.maker.make("", token, value, payload, extended, None)
                 self._sample.record(WRITE, entry.address, entry.rank, entry.cost)
                 self._insert(entry)
 
     def _catch_up(self) -> None:
-        if not self.capacity:
-            return
+        if self.capacity:
+            self._take_in_written()
+            self._follow_changes()
+
+    def _follow_changes(self) -> None:
         newest = max(self._commits[0][0], self._commits[1][0])
         if newest != self._seen:
             self._drain()
@@ -414,6 +446,7 @@ class MemoryTier:
     def coldest_first(self) -> Iterator[Entry]:
         """The entries that are there now, in the order in which they would leave; where that can't be told, in any."""
         with self._lock:
+            self._take_in_written()
             self._drain()
             if self._policy.is_ordered:
                 return self._policy.coldest_first()
@@ -449,6 +482,7 @@ class MemoryTier:
     def start_over_with(self, commits: tuple[Sequence[int], Sequence[int]]) -> None:
         """Another file is in the place of the one that was read: forget everything."""
         with self._lock:
+            self._written.clear()
             self._drain()
             self._drop_everything()
             self._sample.cleared()
@@ -460,21 +494,30 @@ class MemoryTier:
         with self._lock:
             self.capacity = 0
             self.mark = _NEVER
+            self._written.clear()
             self._drain()
             self._drop_everything()
 
     def traffic(self) -> Traffic:
         """The sample of what was asked for, to the last hit."""
         with self._lock:
+            self._take_in_written()
             self._drain()
             return self._sample.traffic()
 
     def stats(self) -> TierStats:
         """The counters, to the last hit, and the state."""
         with self._lock:
+            self._take_in_written()
             self._drain()
             counts = {space: counting.frozen() for space, counting in self._counts.items()}
             return TierStats(counts, sum(map(len, self._fronts.values())), self._policy.bytes)
+
+
+def own(value: object, payload: bytes) -> object:
+    """An extended value that is the caller's, as memory may keep it."""
+    # An array is its owner's, who may change it. What was encoded can't change, and is what others will read.
+    return codec.decode(payload, True) if codec.VIEWS and has_views(value) else value
 
 
 def _address(space: Space, token: Token) -> Address:

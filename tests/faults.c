@@ -164,12 +164,6 @@ ON_FD(int, fstat64, (int fd, struct stat64 *found), REAL(int, fstat64, int, stru
 ALLOCATE(posix_fallocate, off_t)
 ALLOCATE(posix_fallocate64, off64_t)
 
-/* Letting go of a lock takes nothing that could be refused. */
-static int releases(int command, const void *argument) {
-  int locks = command == F_SETLK || command == F_SETLKW || command == F_OFD_SETLK || command == F_OFD_SETLKW;
-  return locks && ((const struct flock *)argument)->l_type == F_UNLCK;
-}
-
 #define FCNTL(name)                                                                      \
   static void *real_##name;                                                              \
   int name(int fd, int command, ...) {                                                   \
@@ -178,7 +172,7 @@ static int releases(int command, const void *argument) {
     void *argument = va_arg(rest, void *);                                               \
     va_end(rest);                                                                        \
     int concerns = is_watched(fd), copies = command == F_DUPFD || command == F_DUPFD_CLOEXEC; \
-    int fated = fate("fcntl", concerns && !releases(command, argument), 0);              \
+    int fated = fate("fcntl", concerns, 0);                                              \
     if (fated && (fated < LATE || copies)) return errno = fated % LATE, -1;              \
     int result = REAL(int, name, int, int, ...)(fd, command, argument);                  \
     if (copies) return opened(result, concerns);                                         \
