@@ -17,11 +17,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from kvstore import codec
 from kvstore.backends import Backend, Space
 from kvstore.coherence import Change, KnownChanges
-from kvstore.memory_content import Content, address_of
+from kvstore.memory_content import Content
 from kvstore.memory_counts import TierStats
 from kvstore.memory_entry import Entry, Token, has_views, token_of
-from kvstore.memory_rank import rank
-from kvstore.memory_sample import WRITE, Traffic
+from kvstore.memory_sample import MISS, WRITE, Traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,17 +69,8 @@ class MemoryTier(Content):
         counting = self._counts[space]
         return counting.missed.steps, counting.not_there.steps
 
-    def offer(
-        self,
-        space: Space,
-        token: Token,
-        value: object,
-        payload: bytes | memoryview,
-        extended: bool,
-        expires: int | None,
-        commit: int,
-    ) -> Any:
-        """Keep the value that was read at ``commit``, and return what the reader may have of it.
+    def offer(self, entry: Entry, value: Any, commit: int) -> Any:
+        """Keep the entry of the value that was read at ``commit``, and return what the reader may have of it.
 
         The tier takes it only if it stands at exactly that commit: a slow reader never puts back a value that a writer
         has replaced meanwhile.
@@ -88,20 +78,38 @@ class MemoryTier(Content):
         with self._lock:
             if commit != self._seen:
                 self._catch_up()
-            self._drain()
-            if commit != self._seen or token in self._fronts[space]:
-                self._sample.missed(address_of(space, token), rank(space, token), 0)
+            policy = self._policy
+            if self.hits or not policy.intact:
+                self._drain()
+            space, token, address = entry.space, entry.token, entry.address
+            front = self._fronts[space]
+            if commit != self._seen or token in front:
+                self._sample.record(MISS, address, entry.rank, 0)
                 return value
-            entry = self.maker.make(space, token, value, payload, extended, expires)
-            self._sample.missed(entry.address, entry.rank, entry.cost)
-            self._insert(entry)
+            cost = entry.cost
+            self._sample.record(MISS, address, entry.rank, cost)
+            if not policy.tells_all or cost > self.capacity:
+                self._insert(entry)
+            # As `_insert`, of what was not there.
+            elif policy.insert(address, entry):
+                front[token] = entry
+                self._counts[space].insertions += 1
+                if self.on_entry is not None:
+                    self.on_entry()
+            else:
+                self._drop_everything()
+                self._counts[space].bypassed += 1
+        hand = entry.hand
         # Of a container the tier has kept the object itself, of anything else its bytes.
-        return value if entry.value is not value or entry.hand is None else entry.hand(value)
+        return value if hand is None or entry.value is not value else hand(value)
 
-    def recall_at(self, commit: int, space: Space, token: Token) -> Entry | None:
-        """The entry, where the tier stands at exactly that commit."""
+    def recall_at(self, commit: int, space: Space, tokens: Sequence[Token | None]) -> list[Entry | None]:
+        """The entries, where the tier stands at exactly that commit; None for each that isn't there."""
         with self._lock:
-            return self._fronts[space].get(token) if self._seen == commit else None
+            if self._seen != commit:
+                return [None] * len(tokens)
+            front: dict[Any, Entry] = self._fronts[space]  # nothing is under None
+            return [*map(front.get, tokens)]
 
     def note(
         self,

@@ -120,36 +120,38 @@ class Content:
         self._policy.clear()
 
     def _insert(self, entry: Entry) -> None:
-        counts = self._counts[entry.space]
-        front = self._fronts[entry.space]
+        space, token, policy = entry.space, entry.token, self._policy
+        counts = self._counts[space]
+        front = self._fronts[space]
         if entry.cost > self.capacity:
             # Not the one before it either, which a reader may have put back since it was forgotten.
-            if front.pop(entry.token, None) is not None:
+            if front.pop(token, None) is not None:
                 counts.invalidations += 1
-            self._policy.remove(entry.address)
+            policy.remove(entry.address)
             counts.bypassed += 1
             return
-        policy = self._policy
         if policy.insert(entry.address, entry):
-            if front.get(entry.token) is not None:
+            if token in front:
                 counts.invalidations += 1
-            front[entry.token] = entry
+            front[token] = entry
             counts.insertions += 1
-        elif front.pop(entry.token, None) is not None:
-            counts.invalidations += 1
-        if not policy.intact:
-            self._drop_everything()
-            counts.bypassed += 1
-        elif not policy.tells_all and len(policy) < sum(map(len, self._fronts.values())):
+        else:
+            if front.pop(token, None) is not None:
+                counts.invalidations += 1
+            if not policy.intact:
+                self._drop_everything()
+                counts.bypassed += 1
+        if not policy.tells_all and len(policy) < sum(map(len, self._fronts.values())):
             self._follow_policy()
         if self.on_entry is not None:
             self.on_entry()
 
     def _evicted(self, entry: Entry) -> None:
-        front = self._fronts[entry.space]
-        if front.get(entry.token) is entry:
-            del front[entry.token]
-            self._counts[entry.space].evictions += 1
+        space, token = entry.space, entry.token
+        front = self._fronts[space]
+        if front.get(token) is entry:
+            del front[token]
+            self._counts[space].evictions += 1
 
     def _follow_policy(self) -> None:
         """Let go of what the policy has let go of without ``popitem``, as policies with a time limit do."""
