@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn, TypeVar
 
-from kvstore import keys
-from kvstore.aio_posts import Posted, Posts, refuse_own_transaction
+from kvstore import codec, keys, record
+from kvstore.aio_posts import Posted, PostedPut, Posts, refuse_own_transaction
 from kvstore.aio_space import Writable
 from kvstore.aio_threads import Threads
-from kvstore.backends import Space
+from kvstore.backends import Space, Writing
 from kvstore.cached import CachedSpace, Handle
 from kvstore.engine import Engine
 from kvstore.keys import Key
 from kvstore.missing import MISSING
-from kvstore.once import Address, Flight, lease_name
+from kvstore.once import Flight
 from kvstore.reading import ReadableSpace
-from kvstore.writing import Apply, WritableSpace
+from kvstore.writing import SHALLOW, Apply, WritableSpace
 
 R = TypeVar("R")
 
@@ -43,8 +43,32 @@ class LoopSpace(CachedSpace):
         self._post = posts.post
         self._timeout = handle.timeout
         self._purge = self._purge_few
+        self._together = self._put_posted
 
-    set = WritableSpace.set  # the base's commits in the thread that calls it
+    def set(self, key: Key, value: Any, *, ttl: float | None = None) -> Any:
+        """The posted write, in as few calls as possible; not ``CachedSpace.set``, which commits in the thread that calls it."""
+        if ttl is not None:
+            return WritableSpace.set(self, key, value, ttl=ttl)
+        if self._handle.readonly:
+            self._refuse_readonly()
+        encoded = keys.encode(key)
+        if type(value) in SHALLOW:
+            value = value.copy()
+        payload, extended = codec.encode(value)
+        raw = record.pack(self._binding + encoded, payload, extended, None)
+        tier, note = self._tier, None
+        if tier.capacity:
+            kind = type(key)
+            token: Any = key if kind is str or kind is int else encoded
+            note = tier, tier.entry(self._space, token, value, payload, extended, None)
+        put = encoded, raw, note
+        write = PostedPut(lambda txn: self._put_all(txn, [put], None), tier, self._purge, self._timeout)
+        write.record = put
+        write.together = self._together
+        return self._post(write)
+
+    def _put_posted(self, txn: Writing, writes: Sequence[PostedPut]) -> None:
+        self._put_all(txn, [write.record for write in writes], None)
 
     def _fetch_by(self, *_: object) -> NoReturn:
         raise FileNeededError
@@ -133,9 +157,10 @@ class CachedFace(Writable):
         address = (self._space._space, keys.encode(key))
         flights = self._engine.flights
         while True:
-            flight, is_new = flights.board(address, object())
-            if is_new:
-                return await self._await_own(flight, address, self._compute(flight, address, key, factory, ttl))
+            own = Flight(address, object())
+            flight = flights.board(own)
+            if flight is own:
+                return await self._await_own(flight, self._compute(flight, key, factory, ttl))
             if flight.pilot in computing.get():
                 # Asked from inside the factory: waiting would be for ever.
                 return await self._make(key, factory, ttl)
@@ -144,13 +169,13 @@ class CachedFace(Writable):
             if value is not MISSING:
                 return value
 
-    async def _await_own(self, flight: Flight, address: Address, coroutine: Coroutine[Any, Any, Any]) -> Any:
+    async def _await_own(self, flight: Flight, coroutine: Coroutine[Any, Any, Any]) -> Any:
         computation = asyncio.get_running_loop().create_task(coroutine)
         self._computations.add(computation)
 
         def landed(task: asyncio.Task[Any]) -> None:
             self._computations.discard(task)
-            self._engine.flights.land(address)
+            self._engine.flights.land(flight)
             if not task.cancelled():
                 # Retrieved, though the caller may be gone.
                 task.exception()
@@ -167,24 +192,18 @@ class CachedFace(Writable):
     async def _compute(
         self,
         flight: Flight,
-        address: Address,
         key: Key,
         factory: Callable[[], Any | Awaitable[Any]],
         ttl: float | None,
     ) -> Any:
         computing.set(computing.get() | {flight.pilot})
-        companion = self._engine.companion
-        binding = lease_name(address)
-        while not companion.lock_lease(binding, 0):
+        while not self._engine.flights.take_lease(flight, 0):
             value = await self._look(key)
             if value is not MISSING:
                 return value
             await asyncio.sleep(_WAIT_SECONDS)
-        try:
-            value = await self._look(key)
-            return await self._make(key, factory, ttl) if value is MISSING else value
-        finally:
-            companion.unlock_lease(binding)
+        value = await self._look(key)
+        return await self._make(key, factory, ttl) if value is MISSING else value
 
     async def _look(self, key: Key) -> Any:
         """The value in the file, not counted as a lookup."""

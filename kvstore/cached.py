@@ -58,6 +58,7 @@ class CachedSpace(WritableSpace):
         self._alone = not tier.capacity
         self._misses, self._absent = tier.tallies(space)
         self._note = tier.note
+        self._make = tier.maker.make
         self._dependents: list[Callable[[], object]] = []
         """Called when the store is closed."""
 
@@ -371,7 +372,6 @@ class CachedSpace(WritableSpace):
         if value is not MISSING:
             return value
         self._refuse_readonly()
-        engine = self._engine
 
         def make() -> Any:
             made = factory()
@@ -379,7 +379,7 @@ class CachedSpace(WritableSpace):
             return made
 
         address = (self._space, keys.encode(key))
-        return engine.flights.run(address, engine.companion, lambda: WritableSpace.get(self, key, MISSING), make)
+        return self._engine.flights.run(address, lambda: WritableSpace.get(self, key, MISSING), make)
 
     def _shut(self) -> None:
         """Let every later call raise ``StoreClosedError``, though another handle may keep the engine open."""

@@ -15,6 +15,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
+from itertools import groupby
+from operator import attrgetter
 
 from kvstore.backends import Backend, Writing
 from kvstore.coherence import COMPANY
@@ -39,6 +41,8 @@ _LOOK_SECONDS: Final = 0.05
 """How often a thread that waits for others to commit its write looks whether anybody does."""
 _LINGER_SECONDS: Final = 0.002
 _LINGER_STEP_SECONDS: Final = 0.00005
+
+_TOGETHER: Final = attrgetter("together")
 
 _COMMITS_UNTIL_FREE: Final = 2
 _PURGE_LOOKS: Final = 16
@@ -482,8 +486,12 @@ def _run_together(batch: Collection[Write], txn: Writing) -> bool:
     """Do them all, or none; whether it went well."""
     try:
         with txn.nested() as child:
-            for write in batch:
-                write.result = write.apply(child)
+            for together, writes in groupby(batch, _TOGETHER):
+                if together is None:
+                    for write in writes:
+                        write.result = write.apply(child)
+                else:
+                    together(child, [*writes])
             child.check_size()
     except Exception:
         return False

@@ -83,15 +83,19 @@ class Turn:
         self.refuse_own_turn()
         # The child of a fork, which comes in between, has another one when this ends.
         turn = self._turn
-        if not turn.acquire(timeout=seconds):
-            raise StoreBusyError("another thread of this process is inside a transaction")
+        had: list[bool] = []
         try:
+            # Had, and known to be, in one call into C: an interrupt comes when a call returns, before what would note its result.
+            had.extend(map(turn.acquire, (True,), (seconds,)))
+            if True not in had:
+                raise StoreBusyError("another thread of this process is inside a transaction")
             self._holder = threading.get_ident()
             yield
         finally:
-            self._holder = None
-            turn.release()
-            self._pass_on()
+            if True in had:
+                self._holder = None
+                turn.release()
+                self._pass_on()
 
     def refuse_own_turn(self) -> None:
         """Raise ``TransactionError`` where the calling thread has the turn, so that waiting for it would be for ever."""

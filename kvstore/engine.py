@@ -72,7 +72,7 @@ class Engine:
 
             with _lock:
                 if self._flights is None:
-                    self._flights = Flights()
+                    self._flights = Flights(self.companion)
         return self._flights
 
     @classmethod

@@ -6,8 +6,9 @@ expiring record that was written::
     key    8 bytes big-endian milliseconds since the epoch, 16 bytes XXH3-128 of space, 0x00, encoded key
     value  space, 0x00, encoded key
 
-Clearing a space leaves its index entries behind, for it takes only the time of its pages. Such an entry names a record
-that isn't there, or has another time, and is dropped when its time comes.
+Whatever replaces or deletes a record takes its entry out. Clearing a space, which takes only the time of its pages, does so
+where that means a few steps, and otherwise leaves them behind: such an entry names a record that isn't there, or has another
+time, and is dropped when its time comes.
 
 What is given up at once and too much to be deleted at once, the elements of a list or set, has an entry too: at time 0, of
 the prefix of their keys (see `kvstore.elements`).
@@ -23,7 +24,8 @@ from xxhash import xxh3_128_digest
 
 from kvstore import elements, record
 from kvstore.backends import OWN_SPACE, Reading, Space, Writing
-from kvstore.keys import MAX_KEY_BYTES
+from kvstore.errors import StoreFullError
+from kvstore.keys import ALL, MAX_KEY_BYTES
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ if TYPE_CHECKING:
 _TAKEN_ALONG: Final = 16
 _FREED_AT_ONCE: Final = 1000
 _AT_ONCE: Final = 0
+_FEW: Final = 1000
+"""Records, or index entries, that clearing a space may look at one by one."""
 
 INDEX: Final = OWN_SPACE + "expiry"
 
@@ -78,6 +82,28 @@ def leave(txn: Writing, space: Space, encoded: bytes) -> None:
         expires = None if raw is None else record.expiry_of(raw)
         if expires is not None:
             txn.delete(INDEX, index_key(space, encoded, expires))
+
+
+def leave_all(txn: Writing, space: Space) -> None:
+    """Take the records of a space that is about to be cleared out of the index, where they or all the entries are few."""
+    entries = txn.count(INDEX)
+    if not entries:
+        return
+    stale = []
+    if entries <= _FEW:
+        for entry, what in txn.scan(INDEX, b"", None):
+            name, encoded = _named(entry, what)
+            if encoded and name == space:
+                stale.append(entry)
+    elif txn.count(space) <= _FEW:
+        for encoded, raw in txn.scan(space, *ALL):
+            expires = record.expiry_of(raw)
+            if expires is not None:
+                stale.append(index_key(space, encoded, expires))
+    # A store may be so full that there is no room for changing the index, and is cleared all the same.
+    with contextlib.suppress(StoreFullError), txn.nested() as child:
+        for entry in stale:
+            child.delete(INDEX, entry)
 
 
 def is_entered(view: Reading, space: Space, encoded: bytes, expires: int) -> bool:

@@ -15,12 +15,12 @@ from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from kvstore.backends import Writing
 from kvstore.cached import CachedSpace
-from kvstore.errors import ReadOnlyError, StoreBusyError, StoreFullError, UnstorableValueError
+from kvstore.errors import ReadOnlyError, StoreBusyError, StoreFullError, StoreIOError, UnstorableValueError
 from kvstore.frozen import Frozen
 from kvstore.keys import Key
 from kvstore.memo_call import Args, Kwargs
 from kvstore.memo_results import Results
-from kvstore.once import Flight, lease_name
+from kvstore.once import Flight
 
 R = TypeVar("R")
 
@@ -109,12 +109,11 @@ class Claims:
     def __init__(self, space: CachedSpace, pilot: Pilot) -> None:
         # Of a store that was closed, this raises.
         self._flights = space._engine.flights
-        self._companion = space._engine.companion
         self._space = space._space
         self._pilot = pilot
         self._shared = not space._handle.readonly
         self.flights: dict[bytes, Flight] = {}
-        self._leased: list[bytes] = []
+        self._leased = 0
         self.taken: list[bytes] = []
 
     def take(self, wanted: Iterable[bytes], most: int | None) -> Flight | None:
@@ -127,35 +126,38 @@ class Claims:
                 # What can't be stored is of no use to others, who would wait in vain.
                 self.taken.append(encoded)
                 continue
-            address = (self._space, encoded)
-            flight, is_new = self._flights.board(address, self._pilot.name)
-            if is_new:
-                self.flights[encoded] = flight
-                if len(self._leased) < LEASED_AT_ONCE:
-                    binding = lease_name(address)
-                    # Noted first: an interrupt may come before it is known that the lease was had.
-                    self._leased.append(binding)
-                    if not self._companion.lock_lease(binding, 0):
-                        self._leased.pop()
+            # Noted first: an interrupt may come before it is known whether the flight has taken off.
+            own = self.flights[encoded] = Flight((self._space, encoded), self._pilot.name)
+            flight = self._flights.board(own)
+            if flight is own:
+                if self._leased < LEASED_AT_ONCE:
+                    if not self._flights.take_lease(own, 0):
                         self._land(encoded)
                         continue
-            elif not self._pilot.is_within(flight.pilot):
-                met = flight
-                continue
+                    self._leased += 1
+            else:
+                del self.flights[encoded]
+                if not self._pilot.is_within(flight.pilot):
+                    met = flight
+                    continue
             self.taken.append(encoded)
         return met
 
     def give_free(self) -> None:
-        """Let others have what was claimed."""
-        while self._leased:
-            self._companion.unlock_lease(self._leased.pop())
+        """Let others have what was claimed. Whoever is interrupted in it must do it once more."""
         while self.flights:
             self._land(next(iter(self.flights)))
+        self._leased = 0
         self.taken.clear()
 
     def _land(self, encoded: bytes) -> None:
+        try:
+            self._flights.land(self.flights[encoded])
+        except StoreIOError:
+            # Landed, though its lease is not given back.
+            del self.flights[encoded]
+            raise
         del self.flights[encoded]
-        self._flights.land((self._space, encoded))
 
 
 class Computing:
@@ -192,7 +194,12 @@ class Computing:
                 if lacking:
                     yield from self._compute(lacking)
             finally:
-                claims.give_free()
+                try:
+                    claims.give_free()
+                except BaseException:
+                    # Perhaps before it began: an interrupt may come when a function starts.
+                    claims.give_free()
+                    raise
         return self.found
 
     def _look(self, wanted: Iterable[bytes]) -> Generator[Step, Any, None]:
@@ -269,4 +276,4 @@ def _take(step: Step, space: CachedSpace, function: Callable[..., Any]) -> Any:
         case Keep():
             return space._commit(step.apply)
         case Wait():
-            return time.sleep(step.seconds) if step.flight is None else step.flight.landed.wait()
+            return time.sleep(step.seconds) if step.flight is None else space._engine.flights.wait_for(step.flight)

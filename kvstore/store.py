@@ -114,6 +114,7 @@ class Store(CachedSpace):
         def apply(txn: Writing) -> bool:
             had = txn.count(space) > 0
             if had:
+                expiry.leave_all(txn, space)
                 txn.clear(space)
             heads = elements.forget_namespace(txn, space)
             if heads is not None:

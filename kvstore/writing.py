@@ -259,7 +259,12 @@ class WritableSpace(ChangesStructures, ReadableSpace, MutableMapping[Key, "Any"]
 
     def clear(self) -> None:
         """Remove every key, in one transaction."""
-        return self._commit(lambda txn: txn.clear(self._space))
+
+        def apply(txn: Writing) -> None:
+            expiry.leave_all(txn, self._space)
+            txn.clear(self._space)
+
+        return self._commit(apply)
 
     def expire(self) -> int:
         """Purge the records of the store, in all namespaces, whose time is over; how many there were."""

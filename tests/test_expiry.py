@@ -509,7 +509,32 @@ def test_a_record_that_is_renewed_again_and_again_stays_one_in_the_index(space, 
     assert len(index_of(store)) == 2
 
 
-def test_a_dropped_namespaces_index_entries_harm_nothing(store, clock):
+@pytest.mark.parametrize("others", [1, expiry._FEW], ids=["few entries", "few records"])
+def test_what_is_cleared_leaves_the_index_and_others_stay_in_it(space, store, others):
+    store.namespace("other").set_many({number: number for number in range(others)}, ttl=10)
+    for number, clear in enumerate([lambda: space.clear(), lambda: store.drop_namespace(space._space or "none")]):
+        space.set_many({"key": 1, number: 2}, ttl=10)
+        clear()
+        expected = 2 if space is store and number else 0
+        assert [name for _, name, _ in index_of(store)].count(space._space.encode()) == expected
+    assert [name for _, name, _ in index_of(store)].count(b"other") == others
+
+
+def test_a_store_that_is_too_full_to_change_the_index_is_cleared_all_the_same(store_path, clock):
+    with kvstore.open(store_path, durability="none", clock=clock, max_size=1 << 20) as store:
+        space = store.namespace("n")
+        space.set_many({number: number for number in range(expiry._FEW)}, ttl=10)
+        with pytest.raises(kvstore.StoreFullError):
+            for number in range(10_000):
+                store[number] = bytes(1_000)
+        space.clear()
+        assert len(space) == 0
+        store.clear()
+        assert store.verify().ok
+
+
+def test_the_index_entries_that_a_dropped_namespace_of_many_leaves_harm_nothing(store, clock, monkeypatch):
+    monkeypatch.setattr(expiry, "_FEW", 0)
     space = store.namespace("n")
     space.set("key", 1, ttl=10)
     store.drop_namespace("n")

@@ -17,6 +17,7 @@ import pytest
 
 import kvstore
 from kvstore import KvstoreError, StoreBusyError, TransactionError
+from tests.computations import COMPUTATIONS
 from tests.conftest import ROOT
 from tests.forks import WARNING, Child, in_child
 from tests.other_process import with_store
@@ -454,6 +455,36 @@ def test_a_child_of_a_factory_waits_for_its_parent_to_have_made_it(store):
     children = []
     assert store.get_or_set("made", make) == "by the parent"
     assert children[0].answer() == "by the parent"
+
+
+@pytest.mark.parametrize("computation", COMPUTATIONS.values(), ids=COMPUTATIONS)
+def test_a_fork_inside_a_factory_leaves_two_that_finish_it_and_go_on(store, computation):
+    forked = []
+
+    def make():
+        forked.append(os.fork())
+        return "made"
+
+    def work():
+        found = computation(store, make)()
+        return found, computation(store, lambda: "made next", "next")()
+
+    def both():
+        # In a child of the test, so that nothing of what follows a failure takes place twice.
+        reader, writer = os.pipe()
+        try:
+            found = work()
+        except BaseException as error:
+            found = repr(error)
+        if not forked[0]:
+            os.write(writer, repr(found).encode())
+            os._exit(0)
+        os.close(writer)
+        with os.fdopen(reader) as answer:
+            return found, answer.read()
+
+    expected = ("made", "made next")
+    assert in_child(both) == (expected, repr(expected))
 
 
 # -- forking inside a transaction ------------------------------------------------------------------

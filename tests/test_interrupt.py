@@ -9,8 +9,9 @@ import pytest
 
 import kvstore
 from tests import policies
+from tests.computations import COMPUTATIONS, forget
 from tests.interrupts import everywhere
-from tests.other_process import with_plain_lmdb
+from tests.other_process import with_plain_lmdb, with_store
 from tests.strategies import same
 from tests.threads import PATIENCE_SECONDS
 from tests.tiers import assert_memory_is_true
@@ -109,9 +110,7 @@ def assert_goes_on(store, fresh, place):
     """After an interrupt: nothing stuck, nothing wrong, nothing late."""
     assert_memory_is_true(store, fresh)
     left = contents(fresh)
-    within_reason(lambda: store.set("another", place))
-    assert within_reason(lambda: store["another"]) == place
-    within_reason(lambda: store.delete("another"))
+    assert within_reason(lambda: (store.set("another", place), store["another"], store.delete("another"))[1]) == place
     # What was interrupted either took place before or never does.
     assert same(contents(fresh), left)
     assert_memory_is_true(store, fresh)
@@ -177,6 +176,46 @@ def test_what_an_interrupted_commit_was_to_change_is_not_taken_for_what_the_next
             assert store["b"] == number, place
             assert store["n"] == 5, place
             store.set_many(BEFORE)
+
+
+@pytest.mark.parametrize("name", COMPUTATIONS)
+def test_a_computation_interrupted_anywhere_is_left_to_other_threads_and_processes(store_path, name):
+    with (
+        kvstore.open(store_path, durability="none") as store,
+        with_store(store_path, durability="none", timeout=PATIENCE_SECONDS) as other,
+    ):
+        other("from tests.computations import COMPUTATIONS, forget")
+        other(f"compute = COMPUTATIONS[{name!r}](store, lambda: 'by another process')")
+        compute = COMPUTATIONS[name](store, lambda: "here")
+        # Once before: what is imported for the first time is no part of it.
+        compute()
+        forget(store)
+        for place in everywhere(compute):
+            forget(store)
+            # The lease is given back, without which other processes would wait for as long as this one is there;
+            assert within_reason(lambda: other("compute()")) == "by another process", place
+            forget(store)
+            # and the flight has landed, for which this one's threads would wait for ever.
+            assert within_reason(compute) == "here", place
+            forget(store)
+        assert compute() == "here"
+
+
+def test_waiting_for_the_turn_interrupted_anywhere_leaves_it_to_others(store_path):
+    with kvstore.open(store_path, durability="none") as store:
+        # Once before: what is imported for the first time is no part of it.
+        change_in_time(store)
+        places = []
+        for place in everywhere(lambda: change_in_time(store)):
+            places.append(place)
+            within_reason(lambda place=place: store.set("another", place))
+            assert store["another"] == place
+        assert any("turn_within, after" in place for place in places)
+
+
+def change_in_time(store):
+    with store.transaction(timeout=PATIENCE_SECONDS) as transaction:
+        transaction["n"] = 1
 
 
 @pytest.mark.parametrize("operation", ["open", "close"])
