@@ -32,7 +32,7 @@ _BOOKKEEPING: Final[tuple[tuple[type, int], ...]] = (
 )
 """Bytes that one entry costs beside its key and value: the ``Entry``, its place in the tier's dict and in the
 policy's. Python's tables double as they grow, and again once their entries come and go, so the true figure lies
-anywhere from half to one and a half times this one, and a full tier of small values from 0.7 to 1.3 of its bound,
+anywhere from half to one and a half times this one, and a full tier of small values from 0.65 to 1.1 of its bound,
 mostly within a tenth of it. ``make bench`` measures it (`memory`)."""
 
 
