@@ -65,10 +65,14 @@ class CachedSpace(WritableSpace):
     def __getitem__(self, key: Key) -> Any:
         """The value of the key. Raises ``KeyError`` where there is none, otherwise as ``get``."""
         cell, unchanged = self._tier.mark
+        entry: Entry | None
         if cell[0] == unchanged:
             kind = type(key)
             token: Any = key if kind is str or kind is int else keys.encode_lookup(key)
-            entry = self._front.get(token)
+            try:
+                entry = self._front[token]  # not ``get``: a hit pays no call
+            except KeyError:
+                entry = None
             if entry is not None:
                 hand = entry.hand
                 if hand is None or entry.expires is None:
@@ -91,10 +95,14 @@ class CachedSpace(WritableSpace):
         checksum.
         """
         cell, unchanged = self._tier.mark
+        entry: Entry | None
         if cell[0] == unchanged:
             kind = type(key)
             token: Any = key if kind is str or kind is int else keys.encode_lookup(key)
-            entry = self._front.get(token)
+            try:
+                entry = self._front[token]  # not ``get``: a hit pays no call
+            except KeyError:
+                entry = None
             if entry is not None:
                 hand = entry.hand
                 if hand is None or entry.expires is None:

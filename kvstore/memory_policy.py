@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import operator
+from collections import OrderedDict
 
 import cachetools
 
@@ -178,13 +179,18 @@ def _replay_each(cache: Any, entries: list[Entry]) -> None:
 
 def _replay_latest(cache: Any, entries: list[Entry]) -> None:
     # Where only the latest access of each entry decides the order, the earlier ones need no replay.
-    if len(entries) > 1:
-        entries = [*dict.fromkeys(entries[::-1])][::-1]
-    for entry in entries:
-        try:  # noqa: SIM105  # in a loop: what is cheap where nothing is raised
-            cache[entry.address]
-        except KeyError:  # gone since
-            pass
+    latest = dict.fromkeys(reversed(entries))
+    # What cachetools' own access comes down to, past three calls that make up a tenth of a hit. Where it keeps its order
+    # otherwise, by an access.
+    order = getattr(cache, "_LRUCache__order", None)
+    if type(order) is not OrderedDict:
+        _replay_each(cache, [*reversed(latest)])
+        return
+    renew = order.move_to_end
+    for entry in reversed(latest):
+        address = entry.address
+        if address in order:
+            renew(address)
 
 
 def _replay_nothing(cache: Any, entries: Iterable[Entry]) -> None:
