@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn, TypeVar
 
-from kvstore import keys
-from kvstore.aio_posts import Posted, Posts, refuse_own_transaction
+from kvstore import codec, keys, record
+from kvstore.aio_posts import Posted, PostedPut, Posts, refuse_own_transaction
 from kvstore.aio_space import Writable
 from kvstore.aio_threads import Threads
-from kvstore.backends import Space
+from kvstore.backends import Space, Writing
 from kvstore.cached import CachedSpace, Handle
 from kvstore.engine import Engine
 from kvstore.keys import Key
 from kvstore.missing import MISSING
 from kvstore.once import Flight
 from kvstore.reading import ReadableSpace
-from kvstore.writing import Apply, WritableSpace
+from kvstore.writing import SHALLOW, Apply, WritableSpace
 
 R = TypeVar("R")
 
@@ -43,8 +43,32 @@ class LoopSpace(CachedSpace):
         self._post = posts.post
         self._timeout = handle.timeout
         self._purge = self._purge_few
+        self._together = self._put_posted
 
-    set = WritableSpace.set  # the base's commits in the thread that calls it
+    def set(self, key: Key, value: Any, *, ttl: float | None = None) -> Any:
+        """The posted write, in as few calls as possible; not ``CachedSpace.set``, which commits in the thread that calls it."""
+        if ttl is not None:
+            return WritableSpace.set(self, key, value, ttl=ttl)
+        if self._handle.readonly:
+            self._refuse_readonly()
+        encoded = keys.encode(key)
+        if type(value) in SHALLOW:
+            value = value.copy()
+        payload, extended = codec.encode(value)
+        raw = record.pack(self._binding + encoded, payload, extended, None)
+        tier, note = self._tier, None
+        if tier.capacity:
+            kind = type(key)
+            token: Any = key if kind is str or kind is int else encoded
+            note = tier, tier.entry(self._space, token, value, payload, extended, None)
+        put = encoded, raw, note
+        write = PostedPut(lambda txn: self._put_all(txn, [put], None), tier, self._purge, self._timeout)
+        write.record = put
+        write.together = self._together
+        return self._post(write)
+
+    def _put_posted(self, txn: Writing, writes: Sequence[PostedPut]) -> None:
+        self._put_all(txn, [write.record for write in writes], None)
 
     def _fetch_by(self, *_: object) -> NoReturn:
         raise FileNeededError

@@ -17,7 +17,7 @@ from kvstore.errors import ReadOnlyError
 from kvstore.expiry import Clock
 from kvstore.frozen import Frozen
 from kvstore.keys import Key
-from kvstore.memory import BUFFER_LIMIT, MemoryTier
+from kvstore.memory import BUFFER_LIMIT, MemoryTier, own
 from kvstore.memory_entry import Entry, Token
 from kvstore.missing import MISSING
 from kvstore.writing import SHALLOW, Apply, Prepared, WritableSpace
@@ -77,6 +77,8 @@ class CachedSpace(WritableSpace):
                     if len(hits) >= BUFFER_LIMIT:
                         self._tier.replay()
                     return entry.value if hand is None else hand(entry.value)
+            else:
+                return self._missed(key, token)
         value = self._fetch_alone(key, MISSING) if self._alone else self._fetch(key, MISSING)
         if value is MISSING:
             raise KeyError(key)
@@ -101,6 +103,8 @@ class CachedSpace(WritableSpace):
                     if len(hits) >= BUFFER_LIMIT:
                         self._tier.replay()
                     return entry.value if hand is None else hand(entry.value)
+            else:
+                return self._fetch_by(key, token, default)
         return self._fetch_alone(key, default) if self._alone else self._fetch(key, default)
 
     def __contains__(self, key: object) -> bool:
@@ -126,8 +130,8 @@ class CachedSpace(WritableSpace):
         values = self._in_memory([token for _, token in wanted])
         if values is not None:
             return {key: value for (key, _), value in zip(wanted, values, strict=True)}
-        with self._view() as view:
-            return {key: value for key, token in wanted if (value := self._read_at(view, key, token)) is not MISSING}
+        values = self._read_together(wanted)
+        return {key: value for (key, _), value in zip(wanted, values, strict=True) if value is not MISSING}
 
     def _get_encoded(self, wanted: Mapping[bytes, Key]) -> dict[bytes, Any]:
         """As ``get_many``, by the keys' encodings, which are their tokens: none of these keys is a str or an int."""
@@ -136,14 +140,17 @@ class CachedSpace(WritableSpace):
             return {
                 token: value for token, key in wanted.items() if (value := self._fetch(key, MISSING)) is not MISSING
             }
-        with self._view() as view:
-            return {
-                token: value
-                for token, key in wanted.items()
-                if (value := self._read_at(view, key, token)) is not MISSING
-            }
+        values = self._read_together([(key, token) for token, key in wanted.items()])
+        return {token: value for token, value in zip(wanted, values, strict=True) if value is not MISSING}
 
     # -- the slow half of a read -----------------------------------------------------------------------------
+
+    def _missed(self, key: Key, token: Token | None) -> Any:
+        """As ``[]``, of what memory doesn't have. Not written out there: a jump beyond it would take a hit a step more."""
+        value = self._fetch_by(key, token, MISSING)
+        if value is MISSING:
+            raise KeyError(key)
+        return value
 
     def _fetch(self, key: object, default: Any) -> Any:
         """The value by way of the file, unless memory has it once it has caught up."""
@@ -158,21 +165,30 @@ class CachedSpace(WritableSpace):
             if entry is not None:
                 self._hits.append(entry)
                 return _handed_out(entry)
-        return self._fetch_by(self._read_record, key, token, default)
+        return self._fetch_by(key, token, default)
 
-    def _fetch_by(self, read: ReadRecord, key: object, token: Token | None, default: Any) -> Any:
+    def _fetch_by(self, key: object, token: Token | None, default: Any) -> Any:
         """The value by way of the file, which memory may keep."""
         next(self._misses)
-        encoded = keys.encode_lookup(key)
+        if type(key) is str:
+            # As `keys.encode_lookup`, which would be a call more. A key too long for LMDB isn't found in it.
+            try:
+                encoded: Any = b"\x02" + key.encode()
+            except UnicodeEncodeError:
+                encoded = None
+        else:
+            encoded = keys.encode_int_lookup(key) if type(key) is int else token
         if encoded is not None:
-            raw, commit = read(self._space, encoded)
+            space = self._space
+            raw, commit = self._read_record(space, encoded)
             if raw is not None:
                 try:
                     value, payload, extended, expires = record.load(self._binding + encoded, raw)
                 except ValueError as error:
                     raise self._corrupt(encoded, error) from error
                 if expires is None or expires > self._clock() * 1000:
-                    return self._tier.offer(self._space, token, value, payload, extended, expires, commit)  # type: ignore[arg-type]
+                    entry = self._make(space, token, value, payload, extended, expires)  # type: ignore[arg-type]
+                    return self._tier.offer(entry, value, commit)
         next(self._absent)
         return default
 
@@ -237,15 +253,48 @@ class CachedSpace(WritableSpace):
             self._tier.replay()
         return values if len(values) == len(entries) else list(map(_handed_out, entries))
 
-    def _read_at(self, view: Reading, key: Key, token: Token | None) -> Any:
-        """The value as of ``view``, from memory where memory stands at the same commit."""
-        entry = None if token is None else self._tier.recall_at(view.id, self._space, token)
-        if entry is not None:
-            if entry.expires is None or entry.expires > self._clock() * 1000:
-                self._hits.append(entry)
-                return _handed_out(entry)
-            self._tier.expired(entry)
-        return self._fetch_by(lambda space, encoded: (view.get(space, encoded), view.id), key, token, MISSING)
+    def _read_together(self, wanted: Sequence[tuple[Key, Token | None]]) -> list[Any]:
+        """The values as of one commit, ``MISSING`` where there is none: from memory where memory stands at that commit."""
+        with self._view() as view:
+            commit = view.id
+            entries = self._tier.recall_at(commit, self._space, [token for _, token in wanted])
+            values = []
+            # All of them hits before the first miss, which may evict one.
+            for entry in entries:
+                if entry is None:
+                    values.append(MISSING)
+                elif entry.expires is None or entry.expires > self._clock() * 1000:
+                    self._hits.append(entry)
+                    values.append(_handed_out(entry))
+                else:
+                    self._tier.expired(entry)
+                    values.append(MISSING)
+            for place, (key, token) in enumerate(wanted):
+                if values[place] is MISSING:
+                    values[place] = self._fetch_at(view, commit, key, token)
+            return values
+
+    def _fetch_at(self, view: Reading, commit: int, key: Key, token: Token | None) -> Any:
+        """As ``_fetch_by``, by way of the file as of ``view``, which is of that commit; ``MISSING`` where there is none."""
+        next(self._misses)
+        if type(key) is str:
+            encoded: Any = keys.encode_lookup(key)
+        else:
+            encoded = keys.encode_int_lookup(key) if type(key) is int else token
+        space = self._space
+        raw = None if encoded is None else view.get(space, encoded)
+        if raw is not None:
+            try:
+                value, payload, extended, expires = record.load(self._binding + encoded, raw)
+            except ValueError as error:
+                raise self._corrupt(encoded, error) from error
+            if expires is None or expires > self._clock() * 1000:
+                if self._alone:
+                    return value
+                entry = self._make(space, token, value, payload, extended, expires)  # type: ignore[arg-type]
+                return self._tier.offer(entry, value, commit)
+        next(self._absent)
+        return MISSING
 
     # -- the common write ------------------------------------------------------------------------------------
 
@@ -261,19 +310,19 @@ class CachedSpace(WritableSpace):
         handle, tier = self._handle, self._tier
         if handle.readonly:
             self._refuse_readonly()
+        kind = type(key)
         encoded = keys.encode(key)
         if type(value) in SHALLOW:
             value = value.copy()
         payload, extended = codec.encode(value)
         raw = record.pack(encoded, payload, extended, None)
-        entry = None
+        written = None
         if tier.capacity:
-            kind = type(key)
             token: Any = key if kind is str or kind is int else encoded
-            make = tier.entry if extended else self._make
-            entry = make("", token, value, payload, extended, None)
-        if not self._engine.committer.put(encoded, raw, entry, tier, handle.timeout):
-            prepared = Prepared(encoded, raw, None, None if entry is None else (tier, entry))
+            written = token, own(value, payload) if extended else value, payload, extended
+        if not self._engine.committer.put(encoded, raw, written, tier, handle.timeout):
+            note = None if written is None else (tier, tier.maker.make("", *written, None))
+            prepared = Prepared(encoded, raw, None, note)
             self._commit(lambda txn: self._put(txn, prepared))
 
     # -- where reads and writes go ---------------------------------------------------------------------------

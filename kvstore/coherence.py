@@ -8,7 +8,8 @@ The log is a ring in a file beside the store, which every process that has the s
 waits for anybody: writers are serialized by the store's write lock, and a reader believes an entry only if its checksum
 agrees. Layout, in the machine's own byte order::
 
-    0      64 bytes     magic and format, device and inode of the store's file, where the next long entry goes
+    0      64 bytes     magic and format, device and inode of the store's file, where the next long entry goes; and, in byte 32,
+                        whether any process has opened the store beside the one that made this ring
     64     1024 slots   of 256 bytes: the entry of commit N stands in slot N mod 1024, as commit, writer, offset, length,
                         checksum, and the entry itself where it has at most 216 bytes
     ...    1 MiB        longer entries
@@ -43,8 +44,11 @@ else:
 Change = tuple[Space, bytes]
 """A space and an encoded key; the empty key stands for the whole space."""
 
-_MAGIC: Final = int.from_bytes(b"kvring\0\1", "big")
-_HEAD: Final = Struct("=QQQQ32x")
+_MAGIC: Final = int.from_bytes(b"kvring\0\2", "big")
+_HEAD: Final = Struct("=QQQQ")
+_HEAD_BYTES: Final = 64
+COMPANY: Final = _HEAD.size
+"""Where the head says that a second process has come."""
 _SLOT: Final = Struct("=QQQQQ")
 _CHANGE: Final = Struct("=HH")
 _SLOTS: Final = 1024
@@ -52,14 +56,14 @@ _SLOT_BYTES: Final = 256
 _SHORT_BYTES: Final = _SLOT_BYTES - _SLOT.size
 _SHORT_KEY_BYTES: Final = _SHORT_BYTES - _CHANGE.size
 _DATA_BYTES: Final = 1 << 20
-SLOTS_END: Final = _HEAD.size + _SLOTS * _SLOT_BYTES
+SLOTS_END: Final = _HEAD_BYTES + _SLOTS * _SLOT_BYTES
 RING_BYTES: Final = SLOTS_END + _DATA_BYTES
 _MOST_BYTES: Final = _DATA_BYTES // 4
 _MOST_CHANGES: Final = _MOST_BYTES // 32
 _EVERYTHING: Final = (1 << 64) - 1
 _SETTLED: Final = 0
 _SETTLED_MARK: Final = (1 << 64) - 1
-_NOTHING: Final = (0, slice(0), b"")
+_NOTHING: Final = (0, 0, 0, 0)
 WRITERS: Final = 1 << 60
 """Writers are numbered from 1 to this."""
 
@@ -134,11 +138,15 @@ class Ring:
         self._goes_on = goes_on
         self.writer = 0
         self._to_settle = _NOTHING
-        """The last commit that ``publish_one`` has mapped an entry of, where its slot's head stands, and what settles it."""
+        """The last commit that ``publish_one`` has mapped an entry of, where its slot is, and the entry's length and checksum."""
 
     def reset(self) -> None:
         """Forget everything. For the only process that has the store open."""
         self._put(_HEAD.pack(_MAGIC, *self._store, 0) + bytes(SLOTS_END - _HEAD.size), 0)
+
+    def join(self) -> None:
+        """Tell the process that made this ring that it is not alone any more."""
+        self._put(b"\1", COMPANY)
 
     def follow(self, store: tuple[int, int]) -> None:
         """Another file is in the place of the store's."""
@@ -165,15 +173,12 @@ class Ring:
         writer = self.writer
         checksum = xxh3_64_intdigest(entry, commit)
         # A call of the system would cost a durable commit a twentieth.
-        start = _HEAD.size + commit % _SLOTS * _SLOT_BYTES
-        end = start + _SLOT.size
-        memory[start : end + length] = _SLOT.pack(commit, writer, 0, length, checksum ^ writer) + entry
-        # Here, where all that goes into it is at hand.
-        settled = _SLOT.pack(commit, _SETTLED, 0, length, checksum ^ _SETTLED_MARK)
-        self._to_settle = commit if writer else 0, slice(start, end), settled
+        start = _HEAD_BYTES + commit % _SLOTS * _SLOT_BYTES
+        memory[start : start + _SLOT.size + length] = _SLOT.pack(commit, writer, 0, length, checksum ^ writer) + entry
+        self._to_settle = commit if writer else 0, start, length, checksum
 
     def _put_slot(self, commit: int, slot: bytes) -> None:
-        start = _HEAD.size + commit % _SLOTS * _SLOT_BYTES
+        start = _HEAD_BYTES + commit % _SLOTS * _SLOT_BYTES
         if self._memory is None:
             self._put(slot, start)
         else:
@@ -193,14 +198,15 @@ class Ring:
         return b"", len(entry), position
 
     def settle_one(self, commit: int) -> None:
-        published, head, settled = self._to_settle
+        published, start, length, checksum = self._to_settle
         if published == commit:
-            self._memory[head] = settled  # type: ignore[index]  # it was mapped
+            settled = _SLOT.pack(commit, _SETTLED, 0, length, checksum ^ _SETTLED_MARK)
+            self._memory[start : start + _SLOT.size] = settled  # type: ignore[index]  # it was mapped
         else:
             self._settle_found(commit)
 
     def _settle_found(self, commit: int) -> None:
-        start = _HEAD.size + commit % _SLOTS * _SLOT_BYTES
+        start = _HEAD_BYTES + commit % _SLOTS * _SLOT_BYTES
         slot = self._get(_SLOT.size, start) if self._memory is None else self._memory[start : start + _SLOT.size]
         if len(slot) == _SLOT.size:
             found, writer, position, length, checksum = _SLOT.unpack(slot)
@@ -211,12 +217,12 @@ class Ring:
 
     def settle(self) -> None:
         """Make what this writer has published good for ever. Called when the last of its commits is done."""
-        slots = self._get(_SLOTS * _SLOT_BYTES, _HEAD.size)
+        slots = self._get(_SLOTS * _SLOT_BYTES, _HEAD_BYTES)
         for number in range(len(slots) // _SLOT_BYTES):
             commit, writer, position, length, checksum = _SLOT.unpack_from(slots, number * _SLOT_BYTES)
             if writer == self.writer != _SETTLED and commit % _SLOTS == number:
                 settled = _SLOT.pack(commit, _SETTLED, position, length, checksum ^ writer ^ _SETTLED_MARK)
-                self._put(settled, _HEAD.size + number * _SLOT_BYTES)
+                self._put(settled, _HEAD_BYTES + number * _SLOT_BYTES)
 
     def between(self, seen: int, current: int) -> list[Change] | None:
         if current - seen > _SLOTS or self._next_position() is None:
@@ -259,7 +265,7 @@ class Ring:
 
     def _entry(self, commit: int, believed: set[int]) -> bytes | None:
         """The entry of the commit, unless there is none to believe. ``believed`` are the writers known to go on."""
-        slot = self._get(_SLOT_BYTES, _HEAD.size + commit % _SLOTS * _SLOT_BYTES)
+        slot = self._get(_SLOT_BYTES, _HEAD_BYTES + commit % _SLOTS * _SLOT_BYTES)
         if len(slot) < _SLOT_BYTES:
             return None
         found, writer, position, length, checksum = _SLOT.unpack_from(slot)

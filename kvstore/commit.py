@@ -15,8 +15,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
+from itertools import groupby
+from operator import attrgetter
 
 from kvstore.backends import Backend, Writing
+from kvstore.coherence import COMPANY
 from kvstore.commit_turn import Turn
 from kvstore.commit_write import Tier, Write, settle
 from kvstore.companion import Companion
@@ -31,13 +34,15 @@ from kvstore.errors import (
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Final, TypeGuard
+    from typing import Any, Final
 
 
 _LOOK_SECONDS: Final = 0.05
 """How often a thread that waits for others to commit its write looks whether anybody does."""
 _LINGER_SECONDS: Final = 0.002
 _LINGER_STEP_SECONDS: Final = 0.00005
+
+_TOGETHER: Final = attrgetter("together")
 
 _COMMITS_UNTIL_FREE: Final = 2
 _PURGE_LOOKS: Final = 16
@@ -120,11 +125,10 @@ class Committer(Turn):
                 finally:
                     # First what needs no call: an interrupt comes when a call returns.
                     self._holder = None
-                    companion.unlock_writing()
-        except OSError as error:
-            if _is_of_unlocking(error):
-                raise io_error(error, self._identity) from error
-            raise
+                    try:
+                        companion.unlock_writing()
+                    except OSError as error:
+                        raise io_error(error, self._identity) from error
         finally:
             self._claimed = False
             if self._waiting:
@@ -134,11 +138,11 @@ class Committer(Turn):
         self,
         key: bytes,
         record: bytes,
-        entry: Any,
+        written: Any,
         tier: Tier,
         timeout: float | None,
     ) -> bool:
-        """Commit one record of the default space. ``entry`` is what ``tier`` may know of it.
+        """Commit one record of the default space. ``written`` is what ``tier`` may know of it, its key first; None for nothing.
 
         What ``commit`` does, in a third of its calls: the most common write of all. Where anything stands in the way nothing
         is done, and the result is False.
@@ -154,19 +158,25 @@ class Committer(Turn):
             or not self._is_plain
         ):
             return False
-        companion, changes = self._companion, self._companion.changes
+        companion = self._companion
+        changes = companion.changes
+        # Where no other process has opened the store nobody asks for the write lock, nor for what a writer has left that died. Of
+        # one that comes this instant, LMDB's own lock keeps its writes apart from this one.
+        in_company = companion.head[COMPANY]
         self._claimed = True
         try:
             with self._turn:
                 try:
                     self._holder = me
+                    if in_company:
+                        try:
+                            companion.take_write_byte()
+                        except OSError:
+                            companion.lock_writing(timeout)
                     try:
-                        companion.take_write_byte()
-                    except OSError:
-                        companion.lock_writing(timeout)
-                    try:
-                        if entry is not None:
-                            tier.forget_one(entry)
+                        # What a reader brings in after this look is what the file has until the commit.
+                        if written is not None and written[0] in tier.default:
+                            tier.forget_one(written[0])
                         commit = self._backend.put(key, record, changes.publish_one)
                     except BaseException:
                         # First what needs no call: an interrupt comes when a call returns.
@@ -178,17 +188,18 @@ class Committer(Turn):
                         self._is_plain = False
                         tier.abandon({("", key): None})
                         raise
-                    changes.settle_one(commit)
-                    if entry is not None:
-                        tier.committed_one(commit, entry)
+                    if in_company:
+                        changes.settle_one(commit)
+                    if written is not None:
+                        tier.wrote(commit, written)
                     return True
                 finally:
                     self._holder = None
-                    companion.unlock_writing()
-        except OSError as error:
-            if _is_of_unlocking(error):
-                raise io_error(error, self._identity) from error
-            raise
+                    if in_company:
+                        try:
+                            companion.unlock_writing()
+                        except OSError as error:
+                            raise io_error(error, self._identity) from error
         finally:
             self._claimed = False
             if self._waiting:
@@ -322,9 +333,12 @@ class Committer(Turn):
                 if self._companion.try_lock_writing() or self._lock_writing(batch):
                     self._commit_batch(batch, commits)
             finally:
-                self._companion.unlock_writing()
+                try:
+                    self._companion.unlock_writing()
+                except OSError as error:
+                    raise io_error(error, self._identity) from error
         except Exception as error:
-            settle(batch, io_error(error, self._identity) if _is_of_unlocking(error) else error)
+            settle(batch, error)
         except BaseException:
             # Meant for this thread alone. The others' writes wait for a turn of their own, unless they may be in the file.
             if commits:
@@ -472,8 +486,12 @@ def _run_together(batch: Collection[Write], txn: Writing) -> bool:
     """Do them all, or none; whether it went well."""
     try:
         with txn.nested() as child:
-            for write in batch:
-                write.result = write.apply(child)
+            for together, writes in groupby(batch, _TOGETHER):
+                if together is None:
+                    for write in writes:
+                        write.result = write.apply(child)
+                else:
+                    together(child, [*writes])
             child.check_size()
     except Exception:
         return False
@@ -489,13 +507,3 @@ def _run_alone(write: Write, txn: Writing) -> None:
         write.error = error
     except Exception as error:
         write.finish(error)
-
-
-def _is_of_unlocking(error: BaseException) -> TypeGuard[OSError]:
-    """Whether the system has refused to let go of the write lock, after a commit that took place or not: of what is called
-    where this is asked, that alone is a call into C, and leaves no frame of its own.
-
-    Asked by an ``except`` that is there anyway: a ``try`` around the call would cost every commit an instruction.
-    """
-    traceback = error.__traceback__
-    return isinstance(error, OSError) and traceback is not None and traceback.tb_next is None

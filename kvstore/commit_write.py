@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from kvstore.backends import Writing
 from kvstore.coherence import Change
@@ -19,11 +19,15 @@ else:
 class Tier(Protocol):
     """The part of a memory tier that a commit speaks to."""
 
+    @property
+    def default(self) -> Container[Any]:
+        """The tokens of the default space's keys that are in memory."""
+
     def forget(self, changed: Mapping[Change, Any]) -> None:
         """Drop these keys: what memory knows of them may be about to end."""
 
-    def forget_one(self, entry: Any) -> None:
-        """As ``forget``, of the one key that a commit is about to change, to this entry."""
+    def forget_one(self, token: Any) -> None:
+        """As ``forget``, of one key of the default space."""
 
     def abandon(self, changed: Iterable[Change]) -> None:
         """The commit failed."""
@@ -31,8 +35,8 @@ class Tier(Protocol):
     def committed(self, commit: int, changed: Mapping[Change, Any]) -> None:
         """The commit is durable: drop what it changed, and take in the entries that it noted for this tier."""
 
-    def committed_one(self, commit: int, entry: Any) -> None:
-        """As ``committed``, of a commit that changed one key, to this entry."""
+    def wrote(self, commit: int, written: Any) -> None:
+        """The commit of one record of the default space is durable. ``written`` begins with what ``forget_one`` was told."""
 
 
 class Write:

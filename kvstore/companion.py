@@ -27,7 +27,7 @@ from mmap import mmap
 
 from xxhash import xxh3_64_intdigest
 
-from kvstore.coherence import RING_BYTES, SLOTS_END, WRITERS, Change, Changes, NoChanges, Ring
+from kvstore.coherence import COMPANY, RING_BYTES, SLOTS_END, WRITERS, Change, Changes, NoChanges, Ring
 from kvstore.errors import StoreBusyError, io_error, translating_refusals
 
 TYPE_CHECKING = False
@@ -47,6 +47,7 @@ _HAS_FILE_LOCKS: Final = sys.platform == "linux" and sys.maxsize > 1 << 32
 
 
 _nothing: Final[Callable[[], object]] = int
+_IN_COMPANY: Final = bytes(COMPANY) + b"\1"
 
 
 class _Bytes:
@@ -81,6 +82,8 @@ class Companion:
         self._mapped: mmap | None = None
         self.changes: Changes = NoChanges()
         """The log of changes, for who has the write lock."""
+        self.head: bytes | mmap = _IN_COMPANY
+        """At ``COMPANY``, whether any other process may have opened the store; None has, where it is 0, up to this instant."""
         self._set_calls()
         try:
             with translating_refusals(path):
@@ -118,6 +121,10 @@ class Companion:
             file.map()
         self._mapped = file.memory
         self._ring = self.changes = Ring(file, self._store, self._goes_on)
+        if not alone:
+            self._ring.join()
+        elif file.memory is not None:
+            self.head = file.memory
 
     def _try_alone(self) -> bool:
         try:
@@ -276,6 +283,7 @@ class Companion:
         if self._ring is not None and settle:
             self._ring.settle()
         self.changes = NoChanges()
+        self.head = _IN_COMPANY
         self._ring = None
         if self._mapped is not None:
             # By hand, since whatever refers to the ring still, such as an error's traceback, would hold the file, and its room.

@@ -28,7 +28,7 @@ MAX_KEY_BYTES: Final = 511
 ALL: Final = (b"\x01", b"\x10")
 """The range [start, stop) that holds every encoded key, and no name of a database."""
 
-_BYTES, _STR, _NEGATIVE, _NATURAL, _TUPLE = 0x01, 0x02, 0x04, 0x05, 0x06
+_BYTES, STR, _NEGATIVE, _NATURAL, _TUPLE = 0x01, 0x02, 0x04, 0x05, 0x06
 _END = 0x00
 _ESCAPED = b"\x00\xff"
 _MAX_INT_BYTES = 255
@@ -80,6 +80,14 @@ def encode_lookup(key: object) -> bytes | None:
         return None
 
 
+def encode_int_lookup(key: int) -> bytes | None:
+    """As ``encode_lookup``, of an int."""
+    size = (key.bit_length() + 7) >> 3
+    if size > _MAX_INT_BYTES:
+        return None
+    return _NATURAL_HEADS[size] + key.to_bytes(size, "big") if key >= 0 else _encode_int(key)
+
+
 def decode(data: bytes | memoryview) -> Key:
     """The key that `encode` made these bytes of. Raises ValueError for bytes that it can't have made."""
     if not 0 < len(data) <= MAX_KEY_BYTES:
@@ -87,7 +95,7 @@ def decode(data: bytes | memoryview) -> Key:
     if type(data) is not bytes:
         data = bytes(data)
     tag = data[0]
-    if tag == _STR:
+    if tag == STR:
         return data[1:].decode()
     if tag == _BYTES:
         return data[1:]
@@ -206,7 +214,7 @@ def _decode_tuple(data: bytes) -> Key:
     at = 1
     while at < len(data):
         tag = data[at]
-        if tag == _STR:
+        if tag == STR:
             raw, at = _decode_text(data, at + 1)
             elements.append(raw.decode())
         elif tag == _BYTES:

@@ -12,17 +12,15 @@ what is found afterwards is then no older than the file was at the comparison.
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kvstore import codec
 from kvstore.backends import Backend, Space
 from kvstore.coherence import Change, KnownChanges
-from kvstore.memory_counts import Counting, TierStats
-from kvstore.memory_entry import Address, Entry, EntryMaker, Token, has_views, token_of
-from kvstore.memory_policy import Policy
-from kvstore.memory_rank import rank
-from kvstore.memory_sample import WRITE, Sample, Traffic
+from kvstore.memory_content import Content
+from kvstore.memory_counts import TierStats
+from kvstore.memory_entry import Entry, Token, has_views, token_of
+from kvstore.memory_sample import MISS, WRITE, Traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,68 +28,39 @@ if TYPE_CHECKING:
 
     Note: TypeAlias = "tuple[MemoryTier, Entry]"
     """An entry, and the tier that it is for: what a write leaves in its transaction."""
+    Written: TypeAlias = "tuple[Token, object, bytes, bool]"
+    """What was written under a key of the default space: the key's token, the value, which must be nobody else's where it can
+    change, its payload, and whether that is extended."""
 
 BUFFER_LIMIT: Final = 4096
 """So many hits are buffered at the most before one of them replays the buffer."""
 
-_FEW_SPACES: Final = 4
+_WRITTEN_AT_ONCE: Final = 16
+_WRITTEN_BYTES: Final = 1024
+"""So many written values wait at the most to be taken in together, none with a longer payload: they are beside the capacity."""
+
 _NEVER: Final[tuple[Sequence[int], int]] = ((0,), 1)
 
 
-class MemoryTier:
+class MemoryTier(Content):
     """The memory tier of one store handle, for all its namespaces. Safe to use from every thread."""
 
     def __init__(self, capacity: int, policy: str | type[Any], backend: Backend, changes: KnownChanges) -> None:
-        self.capacity = capacity
+        super().__init__(capacity, policy)
         self.mark = _NEVER
-        self.hits: list[Entry] = []
-        self._policy = Policy(policy, capacity, self._evicted)
-        self.maker = EntryMaker(self._policy.bookkeeping)
-        self._fronts: dict[Space, dict[Token, Entry]] = {}
-        self._counts: dict[Space, Counting] = {}
-        self._sample = Sample(self._policy.__len__, self._absent)
+        self._written: list[tuple[int, Written]] = []
         self._commits = backend.commits
         self._changes = changes
-        self._lock = threading.RLock()
         self._seen = 0
-        self.on_entry: Callable[[], object] | None = None
-        """Called, under the lock, when something has been offered and may have come in."""
+        self.default = self.front("")
         self.catch_up()
 
     # -- what a hit needs ----------------------------------------------------------------------------------------
-
-    def front(self, space: Space) -> dict[Token, Entry]:
-        """The entries of a space by token: to be looked up by anybody, changed by the tier alone."""
-        with self._lock:
-            self._counts.setdefault(space, Counting())
-            return self._fronts.setdefault(space, {})
 
     def replay(self) -> None:
         """Tell the policy of the hits so far. A hit calls this when the buffer is long."""
         with self._lock:
             self._drain()
-
-    def _drain(self) -> None:
-        if not self._policy.intact:
-            self._drop_everything()
-        buffer = self.hits
-        count = len(buffer)
-        if not count:
-            return
-        # Slicing and deleting by index are atomic, and what others append meanwhile stands behind the index.
-        entries = buffer[:count]
-        del buffer[:count]
-        if len(self._counts) == 1:
-            next(iter(self._counts.values())).hits += count
-        else:
-            spaces = [entry.space for entry in entries]
-            kinds = set(spaces)
-            # For a few, counting each is less than half the work of a Counter.
-            numbers = Counter(spaces) if len(kinds) > _FEW_SPACES else {space: spaces.count(space) for space in kinds}
-            for space, number in numbers.items():
-                self._counts[space].hits += number
-        self._policy.touch(entries)
-        self._sample.hits(entries)
 
     # -- reading through -----------------------------------------------------------------------------------------
 
@@ -100,17 +69,8 @@ class MemoryTier:
         counting = self._counts[space]
         return counting.missed.steps, counting.not_there.steps
 
-    def offer(
-        self,
-        space: Space,
-        token: Token,
-        value: object,
-        payload: bytes | memoryview,
-        extended: bool,
-        expires: int | None,
-        commit: int,
-    ) -> Any:
-        """Keep the value that was read at ``commit``, and return what the reader may have of it.
+    def offer(self, entry: Entry, value: Any, commit: int) -> Any:
+        """Keep the entry of the value that was read at ``commit``, and return what the reader may have of it.
 
         The tier takes it only if it stands at exactly that commit: a slow reader never puts back a value that a writer
         has replaced meanwhile.
@@ -118,20 +78,38 @@ class MemoryTier:
         with self._lock:
             if commit != self._seen:
                 self._catch_up()
-            self._drain()
-            if commit != self._seen or token in self._fronts[space]:
-                self._sample.missed(_address(space, token), rank(space, token), 0)
+            policy = self._policy
+            if self.hits or not policy.intact:
+                self._drain()
+            space, token, address = entry.space, entry.token, entry.address
+            front = self._fronts[space]
+            if commit != self._seen or token in front:
+                self._sample.record(MISS, address, entry.rank, 0)
                 return value
-            entry = self.maker.make(space, token, value, payload, extended, expires)
-            self._sample.missed(entry.address, entry.rank, entry.cost)
-            self._insert(entry)
+            cost = entry.cost
+            self._sample.record(MISS, address, entry.rank, cost)
+            if not policy.tells_all or cost > self.capacity:
+                self._insert(entry)
+            # As `_insert`, of what was not there.
+            elif policy.insert(address, entry):
+                front[token] = entry
+                self._counts[space].insertions += 1
+                if self.on_entry is not None:
+                    self.on_entry()
+            else:
+                self._drop_everything()
+                self._counts[space].bypassed += 1
+        hand = entry.hand
         # Of a container the tier has kept the object itself, of anything else its bytes.
-        return value if entry.value is not value or entry.hand is None else entry.hand(value)
+        return value if hand is None or entry.value is not value else hand(value)
 
-    def recall_at(self, commit: int, space: Space, token: Token) -> Entry | None:
-        """The entry, where the tier stands at exactly that commit."""
+    def recall_at(self, commit: int, space: Space, tokens: Sequence[Token | None]) -> list[Entry | None]:
+        """The entries, where the tier stands at exactly that commit; None for each that isn't there."""
         with self._lock:
-            return self._fronts[space].get(token) if self._seen == commit else None
+            if self._seen != commit:
+                return [None] * len(tokens)
+            front: dict[Any, Entry] = self._fronts[space]  # nothing is under None
+            return [*map(front.get, tokens)]
 
     def note(
         self,
@@ -156,9 +134,8 @@ class MemoryTier:
         self, space: Space, token: Token, value: object, payload: bytes, extended: bool, expires: int | None
     ) -> Entry:
         """The entry of a value that is the caller's."""
-        if extended and codec.VIEWS and has_views(value):
-            # The array is its owner's, who may change it. What was encoded can't change, and is what others will read.
-            value = codec.decode(payload, extended)
+        if extended:
+            value = own(value, payload)
         return self.maker.make(space, token, value, payload, extended, expires)
 
     def expired(self, entry: Entry) -> None:
@@ -197,11 +174,11 @@ class MemoryTier:
                 elif front.pop(token_of(encoded) if note is None else note[1].token, None) is not None:
                     self._counts[space].invalidations += 1
 
-    def forget_one(self, entry: Entry) -> None:
-        """As ``forget``, of the one key that a commit is about to change, to this entry."""
+    def forget_one(self, token: Token) -> None:
+        """As ``forget``, of one key of the default space."""
         with self._lock:
-            if self._fronts[entry.space].pop(entry.token, None) is not None:
-                self._counts[entry.space].invalidations += 1
+            if self.default.pop(token, None) is not None:
+                self._counts[""].invalidations += 1
 
     def abandon(self, changed: Iterable[Change]) -> None:
         """The commit that ``forget`` was called for failed: give up the places that the policy has kept."""
@@ -216,6 +193,7 @@ class MemoryTier:
         if not self.capacity:
             return
         with self._lock:
+            self._take_in_written()
             if self.hits or not self._policy.intact:
                 self._drain()
             if self._seen == commit - 1:
@@ -238,24 +216,47 @@ class MemoryTier:
                         self._sample.record(WRITE, note[1].address, note[1].rank, note[1].cost)
                         self._insert(note[1])
 
-    def committed_one(self, commit: int, entry: Entry) -> None:
-        """As ``committed``, of a commit that changed one key, to this entry."""
-        with self._lock:
-            if self.hits or not self._policy.intact:
-                self._drain()
+    def wrote(self, commit: int, written: Written) -> None:
+        """Take note of a commit of this process that wrote one record of the default space, which ``forget_one`` was told of.
+
+        It is taken in later, with others: when the tier is next asked for anything, since ``mark`` sends every hit there.
+        After a flush each call comes to a cold processor; for sixteen writes together it warms up.
+        """
+        self._written.append((commit, written))
+        if len(self._written) >= _WRITTEN_AT_ONCE or len(written[2]) > _WRITTEN_BYTES:
+            self.catch_up()
+
+    def _take_in_written(self) -> None:
+        waiting = self._written
+        count = len(waiting)
+        if not count:
+            return
+        if self.hits or not self._policy.intact:
+            self._drain()
+        # As in ``_drain``. Should this be interrupted, the tier stands before what is lost, and catches up by the log of changes.
+        taken = waiting[:count]
+        del waiting[:count]
+        front = self.default
+        for commit, (token, value, payload, extended) in taken:
             if self._seen == commit - 1:
-                if self._fronts[entry.space].pop(entry.token, None) is not None:
-                    self._counts[entry.space].invalidations += 1
-                self._stand_at(commit)
+                # A reader may have put the value before back since it was forgotten; it must be gone before the tier stands
+                # where that value is no more.
+                if front.pop(token, None) is not None:
+                    self._counts[""].invalidations += 1
+                self._seen = commit
             else:
-                self._catch_up()
+                self._follow_changes()
             if self._seen == commit:
+                entry = self.maker.make("", token, value, payload, extended, None)
                 self._sample.record(WRITE, entry.address, entry.rank, entry.cost)
                 self._insert(entry)
 
     def _catch_up(self) -> None:
-        if not self.capacity:
-            return
+        if self.capacity:
+            self._take_in_written()
+            self._follow_changes()
+
+    def _follow_changes(self) -> None:
         newest = max(self._commits[0][0], self._commits[1][0])
         if newest != self._seen:
             self._drain()
@@ -281,98 +282,7 @@ class MemoryTier:
         before = other[0]
         self.mark = (other, before) if before <= commit else _NEVER
 
-    # -- what is in it -------------------------------------------------------------------------------------------
-
-    def _known(self, changed: Iterable[Change]) -> Iterator[tuple[Space, Token]]:
-        for space, encoded in changed:
-            front = self._fronts.get(space)
-            if front is None:
-                continue
-            if encoded:
-                yield space, token_of(encoded)
-            else:
-                for token in list(front):
-                    yield space, token
-
-    def _drop(self, changed: Iterable[Change]) -> None:
-        if not (len(self._policy) or any(self._fronts.values()) or len(self._sample)):
-            return
-        changed = tuple(changed)
-        if len(self._fronts) == 1 and not all(encoded for _, encoded in changed):
-            self._sample.cleared()
-        for space, token in self._known(changed):
-            if self._fronts[space].pop(token, None) is not None:
-                self._counts[space].invalidations += 1
-            self._remove(space, token)
-
-    def _remove(self, space: Space, token: Token) -> None:
-        address = _address(space, token)
-        self._policy.remove(address)
-        # Whether it was in this tier or not: a larger one may have it.
-        self._sample.dropped(address, rank(space, token))
-
-    def _drop_everything(self) -> None:
-        for space, front in self._fronts.items():
-            self._counts[space].invalidations += len(front)
-            front.clear()
-        self._policy.clear()
-
-    def _insert(self, entry: Entry) -> None:
-        counts = self._counts[entry.space]
-        front = self._fronts[entry.space]
-        if entry.cost > self.capacity:
-            # Not the one before it either, which a reader may have put back since it was forgotten.
-            if front.pop(entry.token, None) is not None:
-                counts.invalidations += 1
-            self._policy.remove(entry.address)
-            counts.bypassed += 1
-            return
-        policy = self._policy
-        if policy.insert(entry.address, entry):
-            if front.get(entry.token) is not None:
-                counts.invalidations += 1
-            front[entry.token] = entry
-            counts.insertions += 1
-        elif front.pop(entry.token, None) is not None:
-            counts.invalidations += 1
-        if not policy.intact:
-            self._drop_everything()
-            counts.bypassed += 1
-        elif not policy.tells_all and len(policy) < sum(map(len, self._fronts.values())):
-            self._follow_policy()
-        if self.on_entry is not None:
-            self.on_entry()
-
-    def _evicted(self, entry: Entry) -> None:
-        front = self._fronts[entry.space]
-        if front.get(entry.token) is entry:
-            del front[entry.token]
-            self._counts[entry.space].evictions += 1
-
-    def _follow_policy(self) -> None:
-        """Let go of what the policy has let go of without ``popitem``, as policies with a time limit do."""
-        for front in self._fronts.values():
-            for entry in [entry for entry in front.values() if entry.address not in self._policy]:
-                self._evicted(entry)
-
-    def _absent(self) -> int:
-        return sum(counting.not_there.value() for counting in self._counts.values())
-
     # -- warm restarts -------------------------------------------------------------------------------------------
-
-    @property
-    def is_ordered(self) -> bool:
-        """Whether ``coldest_first`` gives the order in which entries leave, and ``arrange`` sets it."""
-        return self._policy.is_ordered
-
-    @property
-    def room(self) -> int:
-        """How many bytes are free."""
-        return self.capacity - self._policy.bytes
-
-    def holds(self, space: Space, token: Token) -> bool:
-        """Whether there is an entry of the key."""
-        return token in self._fronts.get(space, ())
 
     def fill(
         self,
@@ -403,6 +313,7 @@ class MemoryTier:
     def coldest_first(self) -> Iterator[Entry]:
         """The entries that are there now, in the order in which they would leave; where that can't be told, in any."""
         with self._lock:
+            self._take_in_written()
             self._drain()
             if self._policy.is_ordered:
                 return self._policy.coldest_first()
@@ -438,6 +349,7 @@ class MemoryTier:
     def start_over_with(self, commits: tuple[Sequence[int], Sequence[int]]) -> None:
         """Another file is in the place of the one that was read: forget everything."""
         with self._lock:
+            self._written.clear()
             self._drain()
             self._drop_everything()
             self._sample.cleared()
@@ -449,22 +361,27 @@ class MemoryTier:
         with self._lock:
             self.capacity = 0
             self.mark = _NEVER
+            self._written.clear()
             self._drain()
             self._drop_everything()
 
     def traffic(self) -> Traffic:
         """The sample of what was asked for, to the last hit."""
         with self._lock:
+            self._take_in_written()
             self._drain()
             return self._sample.traffic()
 
     def stats(self) -> TierStats:
         """The counters, to the last hit, and the state."""
         with self._lock:
+            self._take_in_written()
             self._drain()
             counts = {space: counting.frozen() for space, counting in self._counts.items()}
             return TierStats(counts, sum(map(len, self._fronts.values())), self._policy.bytes)
 
 
-def _address(space: Space, token: Token) -> Address:
-    return (space, token) if space else token
+def own(value: object, payload: bytes) -> object:
+    """An extended value that is the caller's, as memory may keep it."""
+    # An array is its owner's, who may change it. What was encoded can't change, and is what others will read.
+    return codec.decode(payload, True) if codec.VIEWS and has_views(value) else value

@@ -6,11 +6,13 @@ is several times cheaper than decoding; anything else is kept as its encoded byt
 
 from __future__ import annotations
 
-import sys
+from itertools import repeat
+from sys import getsizeof
 
 from kvstore import codec, keys
 from kvstore.backends import Space
 from kvstore.memory_rank import UNRANKED, rank
+from kvstore.plain import IMMUTABLE, PLAIN, VIEWS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -26,10 +28,10 @@ Address = Token | tuple[Space, Token]
 _STR_TAG, _INT_TAGS = 0x02, frozenset({0x04, 0x05})
 _EXOTIC_BYTES: Final = 64
 _SMALL_INT = range(-5, 257)
-_FLOAT_BYTES: Final = sys.getsizeof(1.0)
-_PAIR_BYTES: Final = sys.getsizeof(("", ""))
+_FLOAT_BYTES: Final = getsizeof(1.0)
+_PAIR_BYTES: Final = getsizeof(("", ""))
 _WIDE_BYTES: Final = 110  # more in the tables: Python keeps no hash beside a str in a dict of nothing else
-_COST_BYTES: Final = sys.getsizeof(1 << 30)
+_COST_BYTES: Final = getsizeof(1 << 30)
 _MOST_RANKED: Final = (1 << 32) - 1  # what a record of the sample has room for
 _MAX_SHAPES: Final = 64
 _MAX_SHAPE_KEYS: Final = 16
@@ -79,59 +81,60 @@ class EntryMaker:
         entry = Entry()
         entry.space = space
         entry.token = token
-        entry.address = token if not space else (space, token)
         entry.expires = expires
         entry.rank = rank(space, token)
+        cost = self._bookkeeping + getsizeof(token)
+        if space:
+            entry.address = (space, token)
+            cost += _PAIR_BYTES + _WIDE_BYTES
+        else:
+            entry.address = token
+            if type(token) is not str:
+                cost += _WIDE_BYTES
         kind = type(value)
-        cost = self._bookkeeping + sys.getsizeof(token)
-        if (kind is str or kind is bytes) and expires is None and not space and type(token) is str:
+        if kind is str or kind is bytes:
             # Most of what there is.
             entry.value = value
-            entry.hand = None
-            entry.cost = cost = cost + sys.getsizeof(value)
-            if cost > _MOST_RANKED:
-                entry.rank = UNRANKED
-            return entry
-        if space:
-            cost += _PAIR_BYTES + _WIDE_BYTES
-        elif type(token) is not str:
-            cost += _WIDE_BYTES
-        if kind in codec.IMMUTABLE:
+            entry.hand = None if expires is None else _same
+            cost += getsizeof(value)
+        elif kind in IMMUTABLE:
             entry.value = value
             entry.hand = None if expires is None else _same
-            entry.cost = cost + _size(value)
-        elif kind in _COPIERS and codec.IMMUTABLE.issuperset(map(type, _members(value))):
+            cost += _size(value)
+        elif kind in _COPIERS and (kinds := set(map(type, members := _members(value)))) <= IMMUTABLE:
             entry.hand = _COPIERS[kind]
-            entry.value = value
             if kind is dict:
-                entry.value, keys_cost = self._with_shared_keys(value)  # type: ignore[arg-type]
+                value, keys_cost = self._with_shared_keys(value)  # type: ignore[arg-type]
                 cost += keys_cost
-            entry.cost = cost + sys.getsizeof(entry.value) + _size_together(_members(entry.value))
+            entry.value = value
+            cost += getsizeof(value) + _size_together(members, kinds)
         else:
-            entry.value = bytes(payload)
+            entry.value = kept = bytes(payload)
             entry.hand = _decode_extended if extended else _decode_plain
-            entry.cost = cost + sys.getsizeof(entry.value)
-        if entry.cost > _MOST_RANKED:
+            cost += getsizeof(kept)
+        entry.cost = cost
+        if cost > _MOST_RANKED:
             entry.rank = UNRANKED
         return entry
 
     def _with_shared_keys(self, value: dict[Any, Any]) -> tuple[dict[Any, Any], int]:
         shape = tuple(value)
-        if len(shape) > _MAX_SHAPE_KEYS or not all(type(key) is str for key in shape):
-            return value, _size_together(shape)
+        # By type, for what is equal to a str need not be one.
+        if len(shape) > _MAX_SHAPE_KEYS or not _STRS.issuperset(map(type, shape)):
+            return value, _size_together(shape, set(map(type, shape)))
         shared = self._shapes.get(shape)
         if shared is not None:
-            return dict(zip(shared, value.values(), strict=True)), 0
+            return dict(zip(shared, value.values())), 0  # noqa: B905  # of one length, as they are equal
         if len(self._shapes) >= _MAX_SHAPES:
             self._shapes.clear()
         self._shapes[shape] = shape
-        return value, _size_together(shape)
+        return value, sum(map(getsizeof, shape))
 
 
 def has_views(value: object) -> bool:
     """Whether memory would keep, of the value or of a member, what is immutable only as it is decoded."""
     kind = type(value)
-    return kind in codec.VIEWS or (kind in _COPIERS and not codec.VIEWS.isdisjoint(map(type, _members(value))))
+    return kind in VIEWS or (kind in _COPIERS and not VIEWS.isdisjoint(map(type, _members(value))))
 
 
 def _same(value: Any) -> Any:
@@ -165,27 +168,34 @@ def _members(value: Any) -> Collection[Any]:
 
 def _size(value: object) -> int:
     """What a scalar costs; nothing where Python keeps the one object that there is."""
-    kind = type(value)
-    if value is None or kind is bool or (kind is int and value in _SMALL_INT):
+    if id(value) in _KEPT:
         return 0
-    size = sys.getsizeof(value)
-    if kind in codec.VIEWS:
+    kind = type(value)
+    size = getsizeof(value)
+    if kind in VIEWS:
         base: Any = value.base  # type: ignore[attr-defined]
         while base is not None:
-            size += sys.getsizeof(base)
+            size += getsizeof(base)
             base = getattr(base, "base", None)
-    return size if kind in _PLAIN or kind.__module__ == "numpy" else size + _EXOTIC_BYTES
+    return size if kind in PLAIN or kind.__module__ == "numpy" else size + _EXOTIC_BYTES
 
 
-def _size_together(members: Collection[Any]) -> int:
-    kinds = set(map(type, members))
-    if kinds == {float}:
+def _size_together(members: Collection[Any], kinds: set[type]) -> int:
+    """What values of these types cost."""
+    if kinds == _FLOATS:
         return _FLOAT_BYTES * len(members)
-    if kinds == {int} and len(members) > _MAX_SHAPE_KEYS:
-        return 0 if min(members) in _SMALL_INT and max(members) in _SMALL_INT else sum(map(sys.getsizeof, members))
-    if kinds <= {str, bytes}:
-        return sum(map(sys.getsizeof, members))
-    return sum(map(_size, members))
+    if not kinds <= PLAIN:
+        return sum(map(_size, members))
+    if kinds <= _TEXTS:
+        return sum(map(getsizeof, members))
+    if kinds == _INTS and len(members) > _MAX_SHAPE_KEYS:
+        return 0 if min(members) in _SMALL_INT and max(members) in _SMALL_INT else sum(map(getsizeof, members))
+    return sum(map(getsizeof, members)) - sum(map(_KEPT.get, map(id, members), repeat(0)))
 
 
-_PLAIN: Final = frozenset({int, float, str, bytes})
+_FLOATS: Final = {float}
+_INTS: Final = {int}
+_STRS: Final = {str}
+_TEXTS: Final = {str, bytes}
+_KEPT: Final = {id(only): getsizeof(only) for only in (None, False, True, *_SMALL_INT)}
+"""What the objects are said to take that Python keeps one each of, for ever: an entry pays nothing for them."""

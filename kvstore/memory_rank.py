@@ -5,7 +5,7 @@ It follows from the key's hash alone, so it is the same at every access, in ever
 
 from __future__ import annotations
 
-import xxhash
+from xxhash import xxh3_64_intdigest
 
 from kvstore.backends import Space
 
@@ -30,20 +30,16 @@ _OF_BYTE: Final = b"".join(
 
 def rank(space: Space, token: str | int | bytes) -> int:
     """The rank of a key: of all keys, the share ``rate(r)`` has a rank of ``r`` or more."""
-    plain = type(token) is str and not space
-    digest = xxhash.xxh3_64_intdigest(token.encode()) if plain else _digest(space, token)  # type: ignore[union-attr]
+    seed = xxh3_64_intdigest(space.encode()) if space else 0
+    if type(token) is str:
+        digest = xxh3_64_intdigest(token.encode(), seed)
+    elif type(token) is int:
+        digest = xxh3_64_intdigest(b"%d" % token, seed ^ 1)
+    else:
+        digest = xxh3_64_intdigest(token, seed ^ 2)  # type: ignore[arg-type]
     # By its first byte, and where that is nothing, by the second.
     first = digest >> 56
     return _OF_BYTE[first] if first else len(_BOUNDS) * RANK + _OF_BYTE[digest >> 48]
-
-
-def _digest(space: Space, token: str | int | bytes) -> int:
-    seed = xxhash.xxh3_64_intdigest(space.encode())
-    if isinstance(token, str):
-        return xxhash.xxh3_64_intdigest(token.encode(), seed)
-    if isinstance(token, int):
-        return xxhash.xxh3_64_intdigest(b"%d" % token, seed ^ 1)
-    return xxhash.xxh3_64_intdigest(token, seed ^ 2)
 
 
 def rate(floor: int) -> float:

@@ -42,6 +42,7 @@ _FLAGS: Final = 1 << 13
 _FLAGGED: Final = 6 * RANK
 _MANY_KEYS: Final = 6000
 _FEW_HELD: Final = 32
+_MANY_HITS: Final = 16
 _KEY: Final = (1 << 32) - 1
 _EXACT: Final = (1 << 15) - 1
 
@@ -83,7 +84,7 @@ class Sample:
         self._observing = True
         self._credit = _STRETCH
         self._due = _MARKED_EVERY
-        self._found = self._missed = self._absent_before = 0
+        self._hit = self._missed = self._absent_before = 0
         # One for an eighth of the keys each, by the key's hash, to tell roughly how many have come in since records were last
         # forgotten.
         self._flags = bytearray(_FLAGS)
@@ -96,18 +97,23 @@ class Sample:
     def hits(self, entries: list[Entry]) -> None:
         """These entries were hit, in this order."""
         count = len(entries)
-        self._found += count
+        self._hit += count
         self._credit += count
         if self._observing:
-            floor = self._floor
-            chosen = [entry for entry in entries if entry.rank >= floor]
-            self._kinds.extend([entry.rank for entry in chosen])
-            self._keys.extend([hash((entry.address,)) & _KEY for entry in chosen])
-            costs = [entry.cost for entry in chosen]
-            self._costs.extend(costs if max(costs, default=0) <= _EXACT else map(_short, costs))
-            if len(self._kinds) >= self._due:
+            kinds = self._kinds
+            before = len(kinds)
+            if count < _MANY_HITS:
+                self._record_few(entries)
+            else:
+                floor = self._floor
+                chosen = [entry for entry in entries if entry.rank >= floor]
+                kinds.extend([entry.rank for entry in chosen])
+                self._keys.extend([hash((entry.address,)) & _KEY for entry in chosen])
+                costs = [entry.cost for entry in chosen]
+                self._costs.extend(costs if max(costs, default=0) <= _EXACT else map(_short, costs))
+            self._credit -= count * _LOOK_PRICE + (len(kinds) - before) * _RECORD_PRICE
+            if len(kinds) >= self._due:
                 self._tidy()
-            self._credit -= count * _LOOK_PRICE + len(chosen) * _RECORD_PRICE
             if self._credit < 0:
                 self._mark()
                 self._observing = False
@@ -116,11 +122,16 @@ class Sample:
             self._mark()
             self._observing = True
 
-    def missed(self, address: Address, rank: int, cost: int) -> None:
-        """The file answered a lookup; ``cost`` is 0 where the policy isn't offered the value."""
-        self._found += 1
-        self._missed += 1
-        self.record(MISS, address, rank, cost)
+    def _record_few(self, entries: list[Entry]) -> None:
+        """Record the hits one by one: between two misses there are too few for what is quicker with many."""
+        floor, kinds, keys, costs = self._floor, self._kinds, self._keys, self._costs
+        for entry in entries:
+            rank = entry.rank
+            if rank >= floor:
+                cost = entry.cost
+                kinds.append(rank)
+                keys.append(hash((entry.address,)) & _KEY)
+                costs.append(cost if cost <= _EXACT else _short(cost))
 
     def dropped(self, address: Address, rank: int) -> None:
         """The value of the key is gone."""
@@ -132,14 +143,19 @@ class Sample:
             self._note(CLEARED)
 
     def record(self, kind: int, address: Address, rank: int, cost: int) -> None:
-        """Something happened with a key, of a kind that has a cost: ``MISS``, ``WRITE`` or ``DROP``."""
+        """Something happened with a key, of a kind that has a cost: ``MISS``, ``WRITE`` or ``DROP``. Of a miss, which is a
+        lookup that the file answered, the cost is 0 where the policy isn't offered the value.
+        """
+        if kind == MISS:
+            self._missed += 1
         if self._credit < _MOST_CREDIT:
             self._credit += _MISS_PAYS
-        if rank < self._floor:
+        floor = self._floor
+        if rank < floor:
             return
         # Of a tuple, since the hash of an integer is the number itself, and numbers have patterns.
         key = hash((address,)) & _KEY
-        if rank >= self._floor + _FLAGGED:
+        if rank >= floor + _FLAGGED:
             self._flags[key % _FLAGS] = 1
         kinds = self._kinds
         kinds.append(kind | rank)
@@ -159,9 +175,9 @@ class Sample:
     def _mark(self) -> None:
         """Note how many lookups the records since the last mark stand for."""
         absent = self._absent()
-        self._note(FOUND, self._found, self._missed)
+        self._note(FOUND, self._hit + self._missed, self._missed)
         self._note(ABSENT, absent - self._absent_before)
-        self._found = self._missed = 0
+        self._hit = self._missed = 0
         self._absent_before = absent
 
     def _tidy(self) -> None:
@@ -206,7 +222,7 @@ class Sample:
         kinds, keys = self._kinds[:], self._keys[:]
         costs = array("Q", map(_long, self._costs))
         kinds.extend((FOUND, ABSENT))
-        keys.extend((min(self._found, _KEY), min(self._absent() - self._absent_before, _KEY)))
+        keys.extend((min(self._hit + self._missed, _KEY), min(self._absent() - self._absent_before, _KEY)))
         costs.extend((self._missed, 0))
         return Traffic(kinds, keys, costs, rate(self._floor), self._complete)
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, ItemsView, Iterable, Iterator, KeysView, Mapping, ValuesView
 from contextlib import AbstractContextManager
+from operator import itemgetter
 
 from kvstore import codec, expiry, keys, record
 from kvstore.backends import Reading, Space
 from kvstore.errors import CorruptRecordError
-from kvstore.keys import Key
+from kvstore.keys import STR, Key
 from kvstore.missing import MISSING
 from kvstore.structures import HasStructures
 
@@ -132,8 +133,7 @@ class ReadableSpace(HasStructures, Mapping[Key, "Any"]):
 
         Raises ``InvalidKeyError`` for a bound that can't be a key, ``ValueError`` for a negative limit.
         """
-        span = _span(prefix, start, stop)
-        return _limited(self._scan(span, reverse=reverse), _checked(limit))
+        return self._scan(_span(prefix, start, stop), reverse, _checked(limit))
 
     def scan_keys(
         self,
@@ -145,24 +145,43 @@ class ReadableSpace(HasStructures, Mapping[Key, "Any"]):
         limit: int | None = None,
     ) -> Iterator[Key]:
         """The keys alone; everything else as ``scan``."""
-        span = _span(prefix, start, stop)
-        return _limited(self._scan_keys(span, reverse=reverse), _checked(limit))
+        return self._scan_keys(_span(prefix, start, stop), reverse, _checked(limit))
 
-    def _scan(self, span: tuple[bytes, bytes], *, reverse: bool) -> Iterator[tuple[Key, Any]]:
+    def _scan(self, span: tuple[bytes, bytes], reverse: bool, limit: int | None) -> Iterator[tuple[Key, Any]]:
         with self._view() as view:
-            for encoded, raw in view.scan(self._space, *span, reverse=reverse):
-                value = self._value(encoded, raw, MISSING)
-                if value is not MISSING:
-                    yield self._key(encoded), value
+            items = self._items(view.scan_beyond(self._space, *span, reverse=reverse), span)
+            yield from items if limit is None else itertools.islice(items, limit)
 
-    def _scan_keys(self, span: tuple[bytes, bytes], *, reverse: bool) -> Iterator[Key]:
+    def _scan_keys(self, span: tuple[bytes, bytes], reverse: bool, limit: int | None) -> Iterator[Key]:
         with self._view() as view:
-            if not view.count(expiry.INDEX):
-                yield from map(self._key, view.scan_keys(self._space, *span, reverse=reverse))
+            found = view.scan_keys(self._space, *span, reverse=reverse)
+            if view.count(expiry.INDEX):
+                found = (key for key, raw in view.scan(self._space, *span, reverse=reverse) if self._is_live(raw))
+            yield from self._decoded(found if limit is None else itertools.islice(found, limit))
+
+    def _items(self, entries: Iterator[tuple[bytes, bytes]], span: tuple[bytes, bytes]) -> Iterator[tuple[Key, Any]]:
+        """What the entries hold, up to the first that is out of the range. Written out, as it is all that a scan does."""
+        low, high = span
+        binding, clock, load_live = self._binding, self._clock, record.load_live
+        for encoded, raw in entries:
+            if encoded >= high or encoded < low:
                 return
-            for encoded, raw in view.scan(self._space, *span, reverse=reverse):
-                if self._is_live(raw):
-                    yield self._key(encoded)
+            try:
+                value = load_live(binding + encoded, raw, clock, MISSING)
+                if value is MISSING:
+                    continue
+                key = encoded[1:].decode() if encoded[0] == STR else keys.decode(encoded)
+            except ValueError as error:
+                raise self._corrupt(encoded, error) from error
+            yield key, value
+
+    def _decoded(self, found: Iterator[bytes]) -> Iterator[Key]:
+        for encoded in found:
+            try:
+                key = encoded[1:].decode() if encoded[0] == STR else keys.decode(encoded)
+            except ValueError:
+                key = self._key(encoded)
+            yield key
 
     def _walk(
         self, space: Space, locate: Callable[[Reading], tuple[bytes, bytes] | None], *, reverse: bool
@@ -174,10 +193,10 @@ class ReadableSpace(HasStructures, Mapping[Key, "Any"]):
                 yield from view.scan(space, *span, reverse=reverse)
 
     def __iter__(self) -> Iterator[Key]:
-        return self._scan_keys(keys.ALL, reverse=False)
+        return self._scan_keys(keys.ALL, False, None)
 
     def __reversed__(self) -> Iterator[Key]:
-        return self._scan_keys(keys.ALL, reverse=True)
+        return self._scan_keys(keys.ALL, True, None)
 
     def __len__(self) -> int:
         with self._counting_view() as view:
@@ -220,11 +239,8 @@ class ReadableSpace(HasStructures, Mapping[Key, "Any"]):
 
     def _value(self, encoded: bytes, raw: bytes | memoryview, default: Any) -> Any:
         """The value of a record, or ``default`` where its time is over."""
-        payload, extended, expires = self._open(encoded, raw)
-        if expires is not None and expires <= self._clock() * 1000:
-            return default
         try:
-            return codec.decode(payload, extended)
+            return record.load_live(self._binding + encoded, raw, self._clock, default)
         except ValueError as error:
             raise self._corrupt(encoded, error) from error
 
@@ -265,10 +281,10 @@ class _Values(ValuesView["Any"]):
     _mapping: ReadableSpace
 
     def __iter__(self) -> Iterator[Any]:
-        return (value for _, value in self._mapping.scan())
+        return map(itemgetter(1), self._mapping.scan())
 
     def __reversed__(self) -> Iterator[Any]:
-        return (value for _, value in self._mapping.scan(reverse=True))
+        return map(itemgetter(1), self._mapping.scan(reverse=True))
 
     def __contains__(self, value: object) -> bool:
         return any(found is value or found == value for found in self)
@@ -303,11 +319,6 @@ def _span(prefix: Any, start: Key | None, stop: Key | None) -> tuple[bytes, byte
     if stop is not None:
         high = min(high, keys.encode(stop))
     return low, high
-
-
-def _limited(found: Iterator[T], limit: int | None) -> Iterator[T]:
-    """At most so many; a generator, so that whoever stops early can ``close`` it, and the view with it."""
-    yield from itertools.islice(found, limit)
 
 
 def _checked(limit: int | None) -> int | None:

@@ -18,7 +18,10 @@ from kvstore.codec import decode, refuse_extension, unpack_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any, Final
+    from collections.abc import Callable
+    from typing import Any, Final, TypeVar
+
+    T = TypeVar("T")
 
 EXPIRES: Final = 0x01
 EXTENDED: Final = 0x02
@@ -92,6 +95,20 @@ def load(binding: bytes, raw: bytes) -> tuple[Any, bytes | memoryview, bool, int
             return value, payload, False, None
     rest, extended, expires = unpack(binding, raw)
     return decode(rest, extended), rest, extended, expires
+
+
+def load_live(binding: bytes, raw: bytes | memoryview, clock: Callable[[], float], ended: T) -> Any | T:
+    """The value of the record under `binding`; `ended` where its time is over, by a clock that gives seconds since the
+    epoch. Raises as `load`, and of what is over only what `unpack` does.
+    """
+    if len(raw) <= _COPY_LIMIT:
+        payload = raw[_REST]
+        if xxh3_64_digest(binding + payload, _PLAIN) == raw[_CHECKSUM] and raw[0] == _PLAIN:
+            return unpack_plain(payload, ext_hook=refuse_extension, timestamp=1)
+    rest, extended, expires = unpack(binding, raw)
+    if expires is not None and expires <= clock() * 1000:
+        return ended
+    return decode(rest, extended)
 
 
 def expiry_of(raw: bytes | memoryview) -> int | None:

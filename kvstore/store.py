@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 
 from kvstore import elements, expiry, keys
-from kvstore.backends import OWN_SPACE, Durability, Options, Writing
+from kvstore.backends import Durability, Options, Writing
 from kvstore.cached import CachedSpace, Handle
-from kvstore.engine import ClosedEngine, Engine, is_in_use
-from kvstore.errors import InvalidKeyTypeError, InvalidKeyValueError, KvstoreError, RoomPendingError, StoreBusyError
+from kvstore.engine import ClosedEngine, Engine
+from kvstore.errors import KvstoreError, RoomPendingError, StoreBusyError
 from kvstore.memory import MemoryTier
 from kvstore.stats import Counts, Stats
+from kvstore.store_imports import finish_imports
+from kvstore.store_names import checked_name
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     R = TypeVar("R")
 
 MIB: Final = 2**20
-MAX_NAME_BYTES: Final = 200
 MEMO: Final = "memo"
 """The namespace of memoized results."""
 _LEAST_MAX_SIZE: Final = 256 * 1024
@@ -95,7 +95,7 @@ class Store(CachedSpace):
         Raises ``InvalidKeyError`` for a name that is no str, is empty, longer than 200 bytes in UTF-8, has a NUL or
         begins with ``kvstore:``. A store has room for 250 namespaces; for more, use tuple keys.
         """
-        found = self._namespaces.get(_checked_name(name))
+        found = self._namespaces.get(checked_name(name))
         if found is None:
             found = self._namespaces.setdefault(name, Namespace(name, self))
         return found
@@ -109,7 +109,7 @@ class Store(CachedSpace):
         """Remove a namespace with all its records, in the time that its pages take, not its records, and its lists and
         sets; whether it had any.
         """
-        space = _checked_name(name)
+        space = checked_name(name)
 
         def apply(txn: Writing) -> bool:
             had = txn.count(space) > 0
@@ -141,7 +141,7 @@ class Store(CachedSpace):
         from kvstore.transaction import Transaction
 
         return Transaction(
-            lambda: self._engine.committer.transaction(self._tier, limit), self._tier, self._clock, _checked_name
+            lambda: self._engine.committer.transaction(self._tier, limit), self._tier, self._clock, checked_name
         )
 
     def run(self, function: Callable[[Transaction], R], *, attempts: int = 3, timeout: float | None = None) -> R:
@@ -164,7 +164,7 @@ class Store(CachedSpace):
         """A frozen view of the store as it is now: ``with store.snapshot() as view:``. See ``Snapshot``."""
         from kvstore.transaction import Snapshot
 
-        return Snapshot(self._engine.backend.read(), self._clock, _checked_name)
+        return Snapshot(self._engine.backend.read(), self._clock, checked_name)
 
     # -- care of the file ----------------------------------------------------------------------------------------
 
@@ -291,7 +291,7 @@ class Store(CachedSpace):
                 raise KvstoreError(
                     f"{self._engine.identity} has records; load into a new store, or merge into this one"
                 )
-            structures = Incoming(txn, _checked_name)
+            structures = Incoming(txn, checked_name)
             for item in records:
                 if not isinstance(item, DumpRecord):
                     structures.take(item)
@@ -422,21 +422,6 @@ def _namespace_of(store: Store, name: str) -> Namespace:
     return store.namespace(name)
 
 
-def _checked_name(name: str) -> str:
-    if type(name) is not str:
-        raise InvalidKeyTypeError(f"a namespace's name must be a str, not {type(name).__name__}")
-    try:
-        size = len(name.encode())
-    except UnicodeEncodeError:
-        raise InvalidKeyValueError(f"the namespace's name {name!r} has a lone surrogate; use valid Unicode") from None
-    if not 0 < size <= MAX_NAME_BYTES or "\0" in name or name.startswith(OWN_SPACE):
-        raise InvalidKeyValueError(
-            f"the namespace's name {name!r} must have 1 to {MAX_NAME_BYTES} bytes in UTF-8, no NUL, "
-            f"and not begin with {OWN_SPACE!r}, which is the library's own"
-        )
-    return name
-
-
 def _require_size(name: str, value: object, least: int) -> None:
     if type(value) is not int:
         raise TypeError(f"{name} must be an int, a number of bytes, not {type(value).__name__}")
@@ -453,52 +438,5 @@ def _give_back(engine: Engine, tier: MemoryTier, keeper: Keeper | None) -> None:
         engine.release()
 
 
-_IMPORTED_LATE: Final = (
-    "copy",
-    "ctypes",
-    "decimal",
-    "fractions",
-    "lmdb._envid",
-    "lmdb.verify",
-    "uuid",
-    "zoneinfo",
-    "kvstore.array_form",
-    "kvstore.backends.lmdb",
-    "kvstore.backends.lmdb_fork",
-    "kvstore.backends.lmdb_walk",
-    "kvstore.codec_extended",
-    "kvstore.dump_record",
-    "kvstore.forecast",
-    "kvstore.memoize",
-    "kvstore.once",
-    "kvstore.registry",
-    "kvstore.structures_base",
-    "kvstore.structures_list",
-    "kvstore.structures_members",
-    "kvstore.structures_moving",
-    "kvstore.structures_set",
-    "kvstore.transaction",
-    "kvstore.verify",
-    "kvstore.verify_report",
-    "kvstore.verify_structures",
-    "kvstore.warm",
-)
-
-_IMPORTED_WITH: Final = {"numpy": "kvstore.arrays", "ml_dtypes": "ml_dtypes"}
-"""What is imported late and only where the program has imported, or is importing, a library of its choice."""
-
-
-def _finish_imports() -> None:
-    """Import what is imported where it is needed: what one thread imports while another forks stays locked in the child."""
-    from importlib import import_module
-
-    if is_in_use():
-        for name in _IMPORTED_LATE:
-            import_module(name)
-        for library, name in _IMPORTED_WITH.items():
-            if sys.modules.get(library):  # and be it half imported, by another thread
-                import_module(name)
-
-
 # After the engine has registered what it does, and so before it does it: nobody may wait for an import with a lock held.
-os.register_at_fork(before=_finish_imports)
+os.register_at_fork(before=finish_imports)

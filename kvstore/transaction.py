@@ -19,7 +19,6 @@ from kvstore.backends import Reading, Space, Writing
 from kvstore.errors import TransactionError
 from kvstore.keys import Key
 from kvstore.memory import MemoryTier
-from kvstore.missing import MISSING
 from kvstore.reading import ReadableSpace
 from kvstore.writing import Apply, WritableSpace
 
@@ -29,23 +28,22 @@ if TYPE_CHECKING:
 
     R = TypeVar("R")
 
-_STEP: Final = 256
+_FIRST_STEP: Final = 16
+_LONGEST_STEP: Final = 256
 _OF_THE_PARENT: Final = "the transaction is the parent process's; a forked child can't take part in it"
 
 
 class _SteppingSpace(ReadableSpace):
     """Scans of a view that other calls use in between."""
 
-    def _scan(self, span: tuple[bytes, bytes], *, reverse: bool) -> Iterator[tuple[Key, Any]]:
-        for encoded, raw in self._steps(self._space, span, reverse=reverse):
-            value = self._value(encoded, raw, MISSING)
-            if value is not MISSING:
-                yield self._key(encoded), value
+    def _scan(self, span: tuple[bytes, bytes], reverse: bool, limit: int | None) -> Iterator[tuple[Key, Any]]:
+        items = self._items(self._steps(self._space, span, reverse=reverse), span)
+        return items if limit is None else _limited(items, limit)
 
-    def _scan_keys(self, span: tuple[bytes, bytes], *, reverse: bool) -> Iterator[Key]:
-        return (
-            self._key(encoded) for encoded, raw in self._steps(self._space, span, reverse=reverse) if self._is_live(raw)
-        )
+    def _scan_keys(self, span: tuple[bytes, bytes], reverse: bool, limit: int | None) -> Iterator[Key]:
+        steps = self._steps(self._space, span, reverse=reverse)
+        found = self._decoded(key for key, raw in steps if self._is_live(raw))
+        return found if limit is None else _limited(found, limit)
 
     def _walk(
         self, space: Space, locate: Callable[[Reading], tuple[bytes, bytes] | None], *, reverse: bool
@@ -57,17 +55,24 @@ class _SteppingSpace(ReadableSpace):
 
     def _steps(self, space: Space, span: tuple[bytes, bytes], *, reverse: bool) -> Iterator[tuple[bytes, bytes]]:
         low, high = span
+        length = _FIRST_STEP
         while True:
             with self._view() as view:
-                step = list(itertools.islice(view.scan(space, low, high, reverse=reverse), _STEP))
+                step = list(itertools.islice(view.scan(space, low, high, reverse=reverse), length))
             yield from step
-            if len(step) < _STEP:
+            if len(step) < length:
                 return
+            length = min(2 * length, _LONGEST_STEP)
             if reverse:
                 high = step[-1][0]
             else:
                 # The least key above: no encoded key is longer than its limit, this bound needn't be one.
                 low = step[-1][0] + b"\0"
+
+
+def _limited(found: Iterator[R], limit: int) -> Iterator[R]:
+    """At most so many; a generator, so that whoever stops early can ``close`` it."""
+    yield from itertools.islice(found, limit)
 
 
 class TransactionSpace(_SteppingSpace, WritableSpace):

@@ -307,11 +307,11 @@ def live_and_die(pipe: Any, path: Path, name: int, seed: int, handles: Sequence[
 class FillsWithoutTheCommit(MemoryTier):
     """A tier with a bug: it takes what a reader has read, whatever has been committed since."""
 
-    def offer(self, space, token, value, payload, extended, expires, commit):  # type: ignore[no-untyped-def]
+    def offer(self, entry, value, commit):  # type: ignore[no-untyped-def]
         time.sleep(0)
         with self._lock:
             self.catch_up()
-            return super().offer(space, token, value, payload, extended, expires, self._seen)
+            return super().offer(entry, value, self._seen)
 
 
 class LooksAtNoMark(MemoryTier):

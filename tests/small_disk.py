@@ -19,7 +19,7 @@ from typing import Any
 
 import kvstore
 import kvstore.dump
-from tests.faulty import contents, contents_at
+from tests.faulty_operations import contents, contents_at
 from tests.other_process import OtherProcess
 from tests.tiers import assert_books_balance, assert_memory_is_true
 
@@ -153,7 +153,7 @@ def main(kind: str, folder: str) -> None:
     mount(kind, place)
     disk = Disk(place)
     found: Counter[str] = Counter()
-    with OtherProcess("from pathlib import Path; from tests.faulty import contents_at") as other:
+    with OtherProcess("from pathlib import Path; from tests.faulty_operations import contents_at") as other:
         for room in ROOMS[kind]:
             for name in OPERATIONS:
                 path = place / "store.kv"

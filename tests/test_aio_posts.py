@@ -95,6 +95,43 @@ def test_ones_error_is_ones_own(store, other, run):
     run(main())
 
 
+@pytest.mark.parametrize("ending", [False, True], ids=["", "with records that end"])
+def test_writes_of_all_kinds_that_share_a_commit_are_done_in_the_order_in_which_they_came(
+    store, store_path, other, run, ending
+):
+    async def main():
+        space = store.namespace("n")
+        await store.set("old", 0, ttl=1_000 if ending else None)
+        before = commits(store)
+        calls = [
+            store.set("a", 1),
+            store.set("a", 2),
+            space.set("a", 3),
+            store.set("old", 1),
+            store.delete("a"),
+            store.set("b", 4),
+            space.set("a", [5]),
+            store.add("b", 6),
+            store.set("b", 7, ttl=1_000),
+            store.set("c", 8, ttl=1_000),
+            store.set("c", 9),
+        ]
+        with writers_waiting(other):
+            tasks = [asyncio.create_task(call) for call in calls]
+            await asyncio.sleep(0)
+        done = await asyncio.gather(*tasks)
+        assert commits(store) == before + 1
+        assert [one for one in done if one is not None] == [True, False]
+        assert dict(other.items()) == {"b": 7, "c": 9, "old": 1}
+        assert dict(other.namespace("n").items()) == {"a": [5]}
+        assert [other.ttl(key) is None for key in ("b", "c", "old")] == [False, True, True]
+        assert other.verify().ok
+
+    run(main())
+    with kvstore.open(store_path, durability="none", cache_size=0) as fresh:
+        assert_memory_is_true(other, fresh)
+
+
 def test_a_batch_that_is_too_large_refuses_what_does_not_fit_and_no_more(store_path, run):
     async def main():
         async with kvstore.aio.open(store_path, durability="none", max_size=2**20) as store:

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 import kvstore
 from kvstore import keys
 from kvstore.backends import OWN_SPACE
-from kvstore.coherence import RING_BYTES, NoChanges, Ring
+from kvstore.coherence import COMPANY, RING_BYTES, NoChanges, Ring
 from kvstore.companion import _QUEUE_BYTE, Companion
 from kvstore.memory import MemoryTier
+from tests.forks import Child
 from tests.other_process import with_plain_lmdb, with_store
 from tests.threads import PATIENCE_SECONDS, until
 
@@ -500,6 +501,54 @@ def test_another_process_drops_what_it_changes_and_nothing_else(store, other):
     assert_true(store, {key: expected[key] for key in expected if key not in {8, 9, 12}})
 
 
+@pytest.fixture
+def locked(store, monkeypatch):
+    """How often a set, but for the one in sixteen that goes the long way, has taken the write lock."""
+    taken = []
+    take = store._engine.companion.take_write_byte
+    monkeypatch.setattr(store._engine.companion, "take_write_byte", lambda: [taken.append(1), take()])
+
+    def locked(act):
+        taken.clear()
+        act()
+        return len(taken)
+
+    return locked
+
+
+def set_much(store):
+    for number in range(16):
+        store[number] = number
+
+
+def test_a_process_takes_the_write_lock_from_the_moment_that_it_is_not_alone(store, store_path, locked):
+    assert locked(lambda: set_much(store)) == 0
+    with with_store(store_path, durability="none") as other:
+        assert locked(lambda: set_much(store)) == 15
+        assert other("store[5]") == 5
+        # Never alone again, as far as it knows: another one may have come meanwhile.
+        other("store.close()")
+        assert locked(lambda: set_much(store)) == 15
+    store.close()
+    with kvstore.open(store_path, durability="none") as again:
+        assert not again._engine.companion.head[COMPANY]
+
+
+def test_a_child_of_a_fork_is_company(store, locked):
+    child = Child(lambda: [store.set(5, 5), store[5]])
+    assert child.answer() == [None, 5]
+    assert locked(lambda: set_much(store)) == 15
+    assert store[5] == 5
+
+
+def test_who_comes_drops_what_a_process_changes_that_was_alone_and_nothing_else(store, store_path):
+    set_much(store)
+    with with_store(store_path, durability="none") as other:
+        other("[store[number] for number in range(100)]")
+        store[3] = "new"
+        assert other("store[3], store.stats().invalidations, store.stats().entries") == ("new", 1, 100)
+
+
 def test_a_namespace_that_another_process_drops_is_dropped_alone(store, other):
     names = store.namespace("n"), store.namespace("m")
     for space in names:
@@ -545,7 +594,7 @@ elif where == "between ring and commit":
     Ring.publish_one = dying(False, Ring.publish_one)
 elif where == "after the commit":
     WriteTxn.commit = dying(False, WriteTxn.commit)
-    MemoryTier.committed_one = dying(True, MemoryTier.committed_one)
+    MemoryTier.wrote = dying(True, MemoryTier.wrote)
 """
 PLACES = ["before the ring", "between ring and commit", "after the commit"]
 

@@ -13,6 +13,7 @@ import pickle
 import random
 import shutil
 import signal
+from functools import cache
 
 import pytest
 
@@ -29,6 +30,8 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="needs st
 
 KEEPS_ITS_WORD = Rules()
 SEEDS = 12
+BRIEF = 3
+"""One step in so many, where few states are tried: a long workload takes longer to play, and to choose among, than they."""
 
 
 def tried(recording, count, place, rules=KEEPS_ITS_WORD, among=None):
@@ -50,16 +53,16 @@ def tried(recording, count, place, rules=KEEPS_ITS_WORD, among=None):
 
 
 @pytest.fixture(scope="module")
-def recording(tmp_path_factory):
-    """A workload with full durability, as it was recorded."""
-    return record(made(1), tmp_path_factory.mktemp("recorded"))
+def recorded(tmp_path_factory):
+    """A workload with full durability as it was recorded, each one once: the whole of it, or one step in so many."""
+    return cache(lambda one_step_in=1: record(made(1, one_step_in=one_step_in), tmp_path_factory.mktemp("recorded")))
 
 
 # -- what is promised ------------------------------------------------------------------------------
 
 
-def test_after_a_power_cut_all_that_was_acknowledged_is_there_and_nothing_is_half_there(recording, tmp_path):
-    verdict = tried(recording, 2_000, tmp_path)
+def test_after_a_power_cut_all_that_was_acknowledged_is_there_and_nothing_is_half_there(recorded, tmp_path):
+    verdict = tried(recorded(), 2_000, tmp_path)
     assert not verdict.faults, str(verdict)
 
 
@@ -71,18 +74,21 @@ def test_of_many_workloads_too_all_is_there_and_nothing_half(tmp_path, seed):
 
 
 @pytest.mark.parametrize(
-    ("seed", "count"), [(2, 150), *(pytest.param(seed, 3_000, marks=pytest.mark.torture) for seed in range(200, 204))]
+    ("seed", "count", "one_step_in"),
+    [(2, 150, BRIEF), *(pytest.param(seed, 3_000, 1, marks=pytest.mark.torture) for seed in range(200, 204))],
 )
-def test_relaxed_durability_may_lose_the_last_writes_and_nothing_else(tmp_path, seed, count):
-    verdict = tried(record(made(seed, "relaxed"), tmp_path), count, tmp_path)
+def test_relaxed_durability_may_lose_the_last_writes_and_nothing_else(tmp_path, seed, count, one_step_in):
+    verdict = tried(record(made(seed, "relaxed", one_step_in=one_step_in), tmp_path), count, tmp_path)
     assert not verdict.faults, str(verdict)
     assert verdict.steps_lost > 0
 
 
 @pytest.mark.parametrize(
-    ("seed", "count"), [(3, 150), *(pytest.param(seed, 1_000, marks=pytest.mark.torture) for seed in range(300, 308))]
+    ("seed", "count", "one_step_in"),
+    [(3, 150, BRIEF), *(pytest.param(seed, 1_000, 1, marks=pytest.mark.torture) for seed in range(300, 308))],
 )
-def test_a_store_that_goes_on_after_a_power_cut_survives_the_next_one(recording, tmp_path, seed, count):
+def test_a_store_that_goes_on_after_a_power_cut_survives_the_next_one(recorded, tmp_path, seed, count, one_step_in):
+    recording = recorded(one_step_in)
     rng = random.Random(seed)
     medium = Medium(recording.journal, KEEPS_ITS_WORD)
     states = choose(recording.history, medium, 300, rng)
@@ -92,7 +98,7 @@ def test_a_store_that_goes_on_after_a_power_cut_survives_the_next_one(recording,
     lay_out(state, folder, recording.hints, tmp_path / "store")
     with kvstore.open(tmp_path / "store" / STORE) as store:
         left = content_of(store)
-    verdict = tried(record(made(seed, before=left), tmp_path), count, tmp_path)
+    verdict = tried(record(made(seed, before=left, one_step_in=one_step_in), tmp_path), count, tmp_path)
     assert not verdict.faults, str(verdict)
 
 
@@ -101,7 +107,8 @@ def test_a_store_that_goes_on_after_a_power_cut_survives_the_next_one(recording,
 
 # Among the states that are drawn, where there are more losses than among the first ones.
 @pytest.mark.parametrize(
-    ("count", "among"), [(150, (" of ", 2_000)), pytest.param(3_000, None, marks=pytest.mark.torture)]
+    ("count", "among", "one_step_in"),
+    [(150, (" of ", 1_000), BRIEF), pytest.param(3_000, None, 1, marks=pytest.mark.torture)],
 )
 @pytest.mark.parametrize(
     ("rules", "found"),
@@ -110,27 +117,30 @@ def test_a_store_that_goes_on_after_a_power_cut_survives_the_next_one(recording,
         pytest.param(Rules(name_flushes=False), {"gone", "lost", "copy"}, id="flushes of folders mean nothing"),
     ],
 )
-def test_on_a_medium_that_does_not_keep_its_word_there_are_losses(recording, tmp_path, rules, found, count, among):
-    verdict = tried(recording, count, tmp_path, rules, among)
+def test_on_a_medium_that_does_not_keep_its_word_there_are_losses(
+    recorded, tmp_path, rules, found, count, among, one_step_in
+):
+    verdict = tried(recorded(one_step_in), count, tmp_path, rules, among)
     assert verdict.kinds.keys() & found, str(verdict)
 
 
 @pytest.mark.parametrize(
     ("count", "among"), [(150, ("Write", 2_000)), pytest.param(3_000, None, marks=pytest.mark.torture)]
 )
-def test_on_a_medium_that_tears_sectors_there_are_losses(recording, tmp_path, count, among):
+def test_on_a_medium_that_tears_sectors_there_are_losses(recorded, tmp_path, count, among):
     # In few states but those in which a meta page is under way, so it is these that are looked at.
-    verdict = tried(recording, count, tmp_path, Rules(sector=64), among)
+    verdict = tried(recorded(), count, tmp_path, Rules(sector=64), among)
     assert verdict.kinds.keys() & {"unsound"}, str(verdict)
 
 
-@pytest.mark.parametrize("count", [150, pytest.param(3_000, marks=pytest.mark.torture)])
-def test_without_durability_there_are_losses(tmp_path, count):
-    verdict = tried(record(made(1, "none"), tmp_path), count, tmp_path)
+@pytest.mark.parametrize(("count", "one_step_in"), [(150, BRIEF), pytest.param(3_000, 1, marks=pytest.mark.torture)])
+def test_without_durability_there_are_losses(tmp_path, count, one_step_in):
+    verdict = tried(record(made(1, "none", one_step_in=one_step_in), tmp_path), count, tmp_path)
     assert verdict.kinds.keys() >= {"refused", "unsound"}, str(verdict)
 
 
-def test_a_judge_that_dies_of_a_state_is_replaced(recording, tmp_path):
+def test_a_judge_that_dies_of_a_state_is_replaced(recorded, tmp_path):
+    recording = recorded(BRIEF)
     told = tmp_path / "history"
     told.write_bytes(pickle.dumps(recording.history))
     medium = Medium(recording.journal, KEEPS_ITS_WORD)

@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from tests import faulty
+from tests.faulty_operations import OPERATIONS
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or shutil.which("gcc") is None, reason="needs Linux, and gcc for what stands before libc"
@@ -48,7 +49,7 @@ def test_however_a_call_fails_the_operation_is_done_or_not(shim, tmp_path):
 
 @pytest.mark.torture
 @pytest.mark.timeout(1800)
-@pytest.mark.parametrize("operation", faulty.OPERATIONS)
+@pytest.mark.parametrize("operation", OPERATIONS)
 def test_an_operation_survives_every_kind_of_failure_of_every_call(shim, tmp_path, operation, record_property):
     found = faulty.survey(shim, tmp_path, list(faulty.MORE_KINDS), [operation])
     record_property("faults", sum(found[operation]["calls"].values()))

@@ -20,7 +20,7 @@ from kvstore.errors import KvstoreError, StoreClosedError
 from kvstore.forecast import Forecast, Prediction
 from kvstore.memory_entry import EntryMaker
 from kvstore.memory_rank import rank, rate
-from kvstore.memory_sample import Sample
+from kvstore.memory_sample import MISS, Sample
 from tests import forks, policies
 from tests.loops import running
 
@@ -240,7 +240,7 @@ def test_the_sample_takes_less_than_700_kb_however_many_accesses_and_keys_there_
         empty, _ = tracemalloc.get_traced_memory()
         for turn in range(2):
             for entry in entries:
-                sample.missed(entry.address, entry.rank, entry.cost)
+                sample.record(MISS, entry.address, entry.rank, entry.cost)
                 sample.dropped(entry.address + turn, entry.rank)
             for begin in range(0, len(entries), 4096):
                 sample.hits(entries[begin : begin + 4096])

@@ -70,6 +70,17 @@ def test_writes_and_misses_fill_memory(open_store):
     assert (stats.hits, stats.misses, stats.insertions) == (5, 4, 5)
 
 
+@pytest.mark.parametrize("wanted", ["abcxyz", "xyzabc", "xaybzc"])
+def test_the_hits_of_a_batch_come_before_its_misses_whatever_those_evict(open_store, wanted):
+    open_store(cache_size=0).set_many(dict.fromkeys("abcxyz", "value"))
+    store = open_store(policy=policies.Three)
+    assert store.get_many("abc") == dict.fromkeys("abc", "value")
+    assert store.get_many(wanted) == dict.fromkeys(wanted, "value")
+    stats = store.stats()
+    assert (stats.hits, stats.misses, stats.evictions) == (3, 6, 3)
+    assert set(store._front) == set("xyz")
+
+
 def test_a_batch_stays_in_memory_and_a_load_does_not(open_store):
     store = open_store()
     store["hot"] = 1

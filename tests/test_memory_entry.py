@@ -141,4 +141,4 @@ def test_a_full_memory_really_costs_what_it_may(store_path, policy, kind):
 @pytest.mark.parametrize("policy", policies.NAMED)
 @pytest.mark.parametrize("mebibytes", [1, 2.7, 6, 11])
 def test_a_full_memory_of_any_size_really_costs_what_it_may(store_path, policy, kind, mebibytes):
-    assert 0.7 <= real_memory(store_path, policy, int(mebibytes * 2**20), KINDS[kind]) <= 1.1
+    assert 0.65 <= real_memory(store_path, policy, int(mebibytes * 2**20), KINDS[kind]) <= 1.1

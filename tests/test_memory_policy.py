@@ -67,6 +67,8 @@ def replay_on_store(store, accesses, *, looked_at=()):
         else:
             hit = False
             store[key] = value
+            # What is written comes into memory before the next read, not at once.
+            store._tier.catch_up()
         entry = front.get(key)
         log.append((hit, None if entry is None else entry.cost, len(front)))
         if step in looked_at:

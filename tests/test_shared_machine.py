@@ -265,8 +265,9 @@ class SharedStoreMachine(RuleBasedStateMachine):
         self.writer = self.tx = self.pending = None
 
     @rule(actor=handles)
-    @precondition(lambda self: len(self.snapshots) < 2)
+    @precondition(lambda self: len(self.snapshots) < 2 and self.writer != "other")
     def take_a_snapshot(self, actor):
+        """Not during another process's transaction: where there is a namespace that is new to this one, it waits for its end."""
         self.snapshots.append((self.handles[actor].snapshot(), copy.deepcopy(self.model)))
 
     @rule()

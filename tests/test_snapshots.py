@@ -65,7 +65,7 @@ def test_nothing_that_is_written_meanwhile_is_seen(filled, store_path):
     assert everything(filled) != before
 
 
-@pytest.mark.parametrize("many", [0, 1, 255, 256, 257, 512, 513])
+@pytest.mark.parametrize("many", [0, 1, 15, 16, 17, 48, 49, 255, 256, 257, 752, 753])
 def test_iterators_of_a_snapshot_stand_side_by_side(store, many):
     store.set_many({number: [number] for number in range(many)})
     with store.snapshot() as snapshot:

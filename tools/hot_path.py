@@ -76,6 +76,7 @@ def measured() -> dict[str, int]:
         with (
             kvstore.open(Path(place) / "hot.kv") as store,
             kvstore.open(Path(place) / "off.kv", cache_size=0) as untiered,
+            kvstore.open(Path(place) / "full.kv", cache_size=50_000) as full,
         ):
             for one in (store, untiered):
                 one["key"] = "value"
@@ -90,6 +91,12 @@ def measured() -> dict[str, int]:
             # As many at once leave memory alone; each is then read once.
             store.set_many(dict.fromkeys(range(2_000), "value"))
             unread = itertools.count()
+            rows = [f"row:{number:06}" for number in range(1_000)]
+            full.set_many(dict.fromkeys(rows, "value"))
+            # More than there is room for: when one comes round again it is gone.
+            in_turn = itertools.cycle(rows)
+            for row in rows:
+                full[row]
             return counted(
                 {
                     "hit, store[key]": lambda: store["key"],
@@ -100,7 +107,12 @@ def measured() -> dict[str, int]:
                     "memoized hit": lambda: label("text"),
                     "miss, tier off": lambda: untiered["key"],
                     "miss, into memory": lambda: store[next(unread)],
+                    "miss, into a full memory": lambda: full[next(in_turn)],
                     "miss, key that isn't there": lambda: store.get("absent"),
+                    "get_many of ten misses": lambda: full.get_many(itertools.islice(in_turn, 10)),
+                    "scan of one": lambda: [*full.scan(start="row:000500", limit=1)],
+                    "scan of fifty": lambda: [*full.scan(start="row:000500", limit=50)],
+                    "scan of fifty keys": lambda: [*full.scan_keys(start="row:000500", limit=50)],
                     "durable set": lambda: store.set("key", "value"),
                 }
             )

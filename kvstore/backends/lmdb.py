@@ -21,8 +21,8 @@ from kvstore.backends.lmdb_errors import translate
 from kvstore.backends.lmdb_txn import (
     FORMAT_KEY,
     META,
-    ReadTxn,
     SizeLimit,
+    View,
     WriteTxn,
     database_name,
     roll_back_where_referenced,
@@ -129,34 +129,30 @@ class LmdbBackend:
             raise translate(error, self.identity) from error
         return found
 
-    @contextlib.contextmanager
-    def read(self, *spaces: Space) -> Iterator[ReadTxn]:
+    def read(self, *spaces: Space) -> View:
         try:
-            view = self._begin_view(spaces)
-            try:
-                yield view
-            finally:
-                view.abort()
+            return self._begin_view(spaces)
         except lmdb.Error as error:
             raise translate(error, self.identity) from error
 
-    def _begin_view(self, spaces: Sequence[Space]) -> ReadTxn:
+    def _begin_view(self, spaces: Sequence[Space]) -> View:
+        env = self._env
         while True:
-            # A transaction can use the handles that were there when it began, and compacting replaces them all.
-            known = list(self._env.handles)
-            txn = self._env.begin_following()
-            if not known:
-                # A forked child's first read, which has opened the environment: now the handles are there.
+            handles = env.handles
+            txn = env.begin_following()
+            if env.handles is not handles:
+                # A transaction can use the handles that were there when it began, and compacting replaces them all. So does
+                # a forked child's first read, which opens the environment.
                 txn.abort()
                 continue
-            handles = {space: handle for space in known if (handle := self._env.handles.get(space)) is not None}
-            view = ReadTxn(txn, handles, self.identity)
-            unknown = [space for space in spaces or view.databases() if space != META and not view.knows(space)]
-            if not unknown:
+            view = View(txn, handles, self.identity)
+            for space in spaces or view.databases():
+                if space not in handles and space != META and not view.knows(space):
+                    break
+            else:
                 return view
             view.abort()
-            for space in unknown:
-                self._env.open_space(space, wait=True)
+            env.open_space(space, wait=True)
 
     def _get_from_unopened(self, space: Space, key: bytes) -> tuple[bytes | None, int]:
         """As ``get``, with a handle that lives no longer than the transaction."""

@@ -65,7 +65,8 @@ class Environment:
     """An open environment. ``begin`` begins a transaction; it is an attribute that is exchanged, so it is loaded anew for
     each: while the environment is quiet it waits, after a fork it opens, and when all is over it refuses.
 
-    ``handles`` are the database handles that transactions beginning now may use; who adds one holds ``gate``.
+    ``handles`` are the database handles that transactions beginning now may use. The dict is never changed but replaced, by who
+    holds ``gate``: what a transaction has begun with stays as it was.
     """
 
     def __init__(self, path: str, options: Options, map_size: int | None) -> None:
@@ -151,8 +152,7 @@ class Environment:
         try:
             self.page_size: int = self.raw.stat()["psize"]
             self.raw.reader_check()
-            self.handles.clear()
-            self.handles[""] = self.raw.open_db(None)
+            self.handles = {"": self.raw.open_db(None)}
             with self.raw.begin() as txn:
                 # With a handle that ends with the transaction: a lasting one would wait for other processes' writers.
                 meta = None
@@ -214,12 +214,12 @@ class Environment:
                 return False
             name = database_name(space)
             if self._options.readonly:
-                self.handles[space] = self.raw.open_db(name, create=False)
+                handle = self.raw.open_db(name, create=False)
             else:
                 # Not left to ``open_db``, which would wait for another process's writer with the interpreter locked.
                 with self.raw.begin(write=True) as writing:
                     handle = self.raw.open_db(name, txn=writing, create=False)
-                self.handles[space] = handle
+            self.handles = {**self.handles, space: handle}
         return True
 
     # -- after a fork ------------------------------------------------------------------------------------------------
@@ -319,7 +319,7 @@ class Environment:
     def _forget_empty_names(self) -> None:
         """Remove the names of dropped namespaces. A handle must not be in use then, so it is done while all is quiet."""
         with self.raw.begin(write=True) as txn:
-            view = ReadTxn(txn, dict(self.handles), self.path)
+            view = ReadTxn(txn, self.handles, self.path)
             for space in view.databases():
                 if not space.startswith(OWN_SPACE) and not view.count(space):
                     txn.drop(self.raw.open_db(database_name(space), txn=txn), delete=True)

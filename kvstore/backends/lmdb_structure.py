@@ -136,6 +136,8 @@ class Remains:
             if space or not node.flags & SUB_TREE or node.key < NAMES_START:
                 yield node.key, self._record(node)
 
+    scan_beyond = scan
+
     def scan_keys(self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False) -> Iterator[bytes]:
         return (node.key for node in self._nodes(space, start, stop))
 

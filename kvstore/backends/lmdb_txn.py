@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from struct import Struct
+from types import TracebackType
 
 import lmdb
 
@@ -115,7 +116,7 @@ class ReadTxn:
         return space in self._handles or self._txn.get(database_name(space)) is None
 
     def get(self, space: Space, key: bytes) -> bytes | None:
-        handle = self._handle(space)
+        handle = self._handles.get(space) or self._handle(space)
         if handle is None:
             return None
         found: bytes | None = self._txn.get(key, None, handle)
@@ -125,29 +126,34 @@ class ReadTxn:
         entries: int = self._figures(space).entries
         return entries if space else entries - sum(1 for _ in self._names())
 
+    # What follows runs in C from one item to the next, and lets go of the cursor with the last reference to it.
+
     def scan(
         self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        with self._cursor(space) as cursor:
-            if cursor is None:
-                return
-            if reverse:
-                items = cursor.iterprev() if _seek_last(cursor, stop) else iter(())
-                yield from itertools.takewhile(lambda item: item[0] >= start, items)
-            elif cursor.set_range(start) if start else cursor.first():
-                items = cursor.iternext()
-                yield from items if stop is None else itertools.takewhile(lambda item: item[0] < stop, items)
+        items = self.scan_beyond(space, start, stop, reverse=reverse)
+        if reverse:
+            # A shorter tuple comes before the longer ones that it begins.
+            return itertools.takewhile((start,).__le__, items)
+        return items if stop is None else itertools.takewhile((stop,).__gt__, items)
+
+    def scan_beyond(
+        self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        cursor = self._cursor(space, start, stop, reverse)
+        if cursor is None:
+            return iter(())
+        items: Iterator[tuple[bytes, bytes]] = cursor.iterprev() if reverse else cursor.iternext()
+        return items
 
     def scan_keys(self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False) -> Iterator[bytes]:
-        with self._cursor(space) as cursor:
-            if cursor is None:
-                return
-            if reverse:
-                keys = cursor.iterprev(values=False) if _seek_last(cursor, stop) else iter(())
-                yield from itertools.takewhile(lambda key: key >= start, keys)
-            elif cursor.set_range(start) if start else cursor.first():
-                keys = cursor.iternext(values=False)
-                yield from keys if stop is None else itertools.takewhile(lambda key: key < stop, keys)
+        cursor = self._cursor(space, start, stop, reverse)
+        if cursor is None:
+            return iter(())
+        if reverse:
+            return itertools.takewhile(start.__le__, cursor.iterprev(values=False))
+        keys: Iterator[bytes] = cursor.iternext(values=False)
+        return keys if stop is None else itertools.takewhile(stop.__gt__, keys)
 
     def first_key(self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False) -> bytes | None:
         handle = self._handle(space)
@@ -195,14 +201,41 @@ class ReadTxn:
             if cursor.set_range(NAMES_START):
                 yield from cursor.iternext(values=False)
 
-    @contextlib.contextmanager
-    def _cursor(self, space: Space) -> Iterator[Any]:
-        handle = self._handle(space)
+    def _cursor(self, space: Space, start: bytes, stop: bytes | None, reverse: bool) -> Any:
+        """A cursor where a scan begins; None where nothing is there."""
+        handle = self._handles.get(space) or self._handle(space)
         if handle is None:
-            yield None
-            return
-        with self._txn.cursor(handle) as cursor:
-            yield cursor
+            return None
+        cursor = self._txn.cursor(handle)
+        if reverse:
+            return cursor if _seek_last(cursor, stop) else None
+        return cursor if (cursor.set_range(start) if start else cursor.first()) else None
+
+
+class View(ReadTxn):
+    """A view that lasts as long as a ``with`` block."""
+
+    __slots__ = ()
+
+    def count(self, space: Space) -> int:
+        if not space:
+            return super().count(space)
+        # As the main database has it, where a write transaction has it only once it is committed.
+        root = self._txn.get(database_name(space))
+        return 0 if root is None else Figures(*_TREE.unpack(root)).entries
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._txn.abort()
+        except lmdb.Error as failure:
+            raise translate(failure, self._path) from failure
+        if isinstance(error, lmdb.Error):
+            raise translate(error, self._path) from error
 
 
 class SizeLimit(Frozen):
@@ -254,7 +287,7 @@ class WriteGate:
 
 
 class WriteTxn(ReadTxn):
-    """The write transaction; see ``protocol.Writing``. ``known`` are the backend's handles, which its commit adds to."""
+    """The write transaction; see ``protocol.Writing``. ``known`` are the backend's handles, to which its commit adds."""
 
     __slots__ = ("_env", "_grew", "_known", "_limit", "_missing", "_whole", "changed")
 
@@ -284,7 +317,7 @@ class WriteTxn(ReadTxn):
     def commit(self) -> None:
         self._txn.commit()
         if self._handles is not self._known:
-            self._known.update(self._handles)
+            self._env.handles = self._handles
 
     def put(self, space: Space, key: bytes, record: bytes, note: Any = None) -> None:
         self._txn.put(key, record, db=self._handles.get(space) or self._create(space))

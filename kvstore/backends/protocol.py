@@ -73,6 +73,13 @@ class Reading(Protocol):
     ) -> Iterator[tuple[bytes, bytes]]:
         """``(key, record)`` for start <= key < stop, in the order of the keys' bytes."""
 
+    def scan_beyond(
+        self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """As ``scan``, and on to the end of the space: who reads it stops at the first key that is out of the range, which
+        costs less than stopping him.
+        """
+
     def scan_keys(self, space: Space, start: bytes, stop: bytes | None, *, reverse: bool = False) -> Iterator[bytes]:
         """As ``scan``, without touching the records."""
 

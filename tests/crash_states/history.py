@@ -236,33 +236,40 @@ def contents(steps: Iterable[Step], before: Content) -> list[Content]:
     return found
 
 
-def made(seed: int, durability: str = "full", before: Content | None = None) -> History:
-    """A history of two processes and five writers, on a new store or one that holds something. Equal seeds make equal ones."""
+def made(seed: int, durability: str = "full", before: Content | None = None, *, one_step_in: int = 1) -> History:
+    """A history of two processes and five writers, on a new store or one that holds something. Equal seeds make equal ones.
+
+    ``one_step_in`` 3 makes it brief: a third of the steps, and at least one wherever there are any.
+    """
     rng = random.Random(seed)
     together = rng.random() < 0.5
+
+    def go(**steps: int) -> Go:
+        return Go({writer: max(1, count // one_step_in) for writer, count in steps.items()})
+
     scenes: list[Scene] = [
-        *([Begin(("a", "b"))] if together else [Begin(("a",)), Go({"a0": 2}), Begin(("b",))]),
-        Go({"a0": 5}),
-        Go({"a0": 3, "a1": 4, "a2": 4}),
+        *([Begin(("a", "b"))] if together else [Begin(("a",)), go(a0=2), Begin(("b",))]),
+        go(a0=5),
+        go(a0=3, a1=4, a2=4),
         Keep(),
-        Go({"b0": 2}),
-        Go({"a0": 1}),
-        Go({"b1": 1}),
-        Go({"a0": 3, "a1": 3, "b0": 4, "b1": 4}),
+        go(b0=2),
+        go(a0=1),
+        go(b1=1),
+        go(a0=3, a1=3, b0=4, b1=4),
         Keep(),
         Care("b", "close"),
-        Go({"a0": 3}),
+        go(a0=3),
         Care("a", "compact"),
-        Go({"a0": 4}),
+        go(a0=4),
         Care("a", "backup"),
         Care("a", "dump"),
         Keep(),
         Care("a", "close"),
         Begin(("b", "a")),
-        Go({"b0": 2, "a1": 2}),
+        go(b0=2, a1=2),
         Care("b", "dump"),
         Care("a", "close"),
-        Go({"b1": 2}),
+        go(b1=2),
         Care("b", "close"),
     ]
     counts: dict[str, int] = {}

@@ -83,7 +83,9 @@ class _File:
         """
         for sector in list(self.pending) if through is None else self._sectors(through):
             versions = self.pending.get(sector, [])
-            newest = max((place for place, version in enumerate(versions) if version.write.start in done), default=-1)
+            newest = len(versions) - 1
+            while newest >= 0 and versions[newest].write.start not in done:
+                newest -= 1
             if newest < 0:
                 continue
             content = versions[newest].content

@@ -14,7 +14,7 @@ from bench.timing import compare, loop
 from bench.workloads import TEXT, copies, names, our_store
 from kvstore.memory import BUFFER_LIMIT
 from kvstore.memory_entry import EntryMaker
-from kvstore.memory_sample import Sample
+from kvstore.memory_sample import MISS, Sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,7 +61,7 @@ def footprint() -> int:
     sample = Sample(lambda: len(entries), lambda: 0)
     for _ in range(3):
         for entry in entries:
-            sample.missed(entry.address, entry.rank, entry.cost)
+            sample.record(MISS, entry.address, entry.rank, entry.cost)
         for begin in range(0, len(entries), BUFFER_LIMIT):
             sample.hits(entries[begin : begin + BUFFER_LIMIT])
     return tracemalloc.get_traced_memory()[1] - before

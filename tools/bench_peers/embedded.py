@@ -14,7 +14,7 @@ from bench.arrays import library
 from bench.workloads import MIB
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, MutableMapping
     from pathlib import Path
 
     from bench_peers.peer import Payload
@@ -31,6 +31,23 @@ class Unordered:
 
     def close(self) -> None:
         pass
+
+
+class Mapped(Unordered):
+    """A peer that is used as the mapping which it is."""
+
+    def __init__(self, mapping: MutableMapping[str, Any]) -> None:
+        self._mapping = mapping
+        self.get, self.set = mapping.__getitem__, mapping.__setitem__
+
+    def set_many(self, items: Mapping[str, Any]) -> None:
+        self._mapping.update(items)
+
+    def delete(self, key: str) -> None:
+        del self._mapping[key]
+
+    def scan(self) -> Iterable[tuple[Any, Any]]:
+        return self._mapping.items()
 
 
 class Kvstore:
@@ -96,21 +113,11 @@ class PyLmdb:
                     yield key.decode(), unpack(raw)
 
 
-class Cachetools(Unordered):
+class Cachetools(Mapped):
     """A bare LRU cache, large enough for everything: no file, no lock, no bytes counted."""
 
     def __init__(self, place: Path, payload: Payload) -> None:
-        self._cache = cache = cachetools.LRUCache[str, Any](maxsize=100_000_000)
-        self.get, self.set = cache.__getitem__, cache.__setitem__
-
-    def set_many(self, items: Mapping[str, Any]) -> None:
-        self._cache.update(items)
-
-    def delete(self, key: str) -> None:
-        del self._cache[key]
-
-    def scan(self) -> Iterable[tuple[Any, Any]]:
-        return self._cache.items()
+        super().__init__(cachetools.LRUCache[str, Any](maxsize=100_000_000))
 
 
 class Diskcache(Unordered):
@@ -189,44 +196,25 @@ class Rocksdict:
         return itertools.islice(self._db.items(from_key=start), count)
 
 
-class Shelve(Unordered):
+class Shelve(Mapped):
     """The standard library's, over whichever dbm this Python was built with; its index is on disk once it is closed."""
 
     def __init__(self, place: Path, payload: Payload) -> None:
-        self._shelf = shelf = shelve.open(str(place / "shelf"))  # noqa: S301, SIM115  # it is closed by close; its own data
-        self.get, self.set, self.close = shelf.__getitem__, shelf.__setitem__, shelf.close  # type: ignore[method-assign]
-
-    def set_many(self, items: Mapping[str, Any]) -> None:
-        self._shelf.update(items)
-
-    def delete(self, key: str) -> None:
-        del self._shelf[key]
-
-    def scan(self) -> Iterable[tuple[Any, Any]]:
-        return self._shelf.items()
+        shelf = shelve.open(str(place / "shelf"))  # noqa: S301, SIM115  # it is closed by close; its own data
+        super().__init__(shelf)
+        self.close = shelf.close  # type: ignore[method-assign]
 
 
-class Zict(Unordered):
+class Zict(Mapped):
     """zict.Cache over zict.LMDB, which is opened without flushes, by way of msgpack; in front an LRU by bytes."""
 
     def __init__(self, place: Path, payload: Payload) -> None:
         zict = library("zict", "peers")
         pack, unpack = payload.pack, payload.unpack
-        self._file = zict.LMDB(str(place / "zict"))
+        file = zict.LMDB(str(place / "zict"))
         front = zict.LRU(CACHED, {}, weight=lambda key, value: len(pack(value)))
-        self._cache = cache = zict.Cache(zict.Func(pack, unpack, self._file), front)
-        self.get, self.set = cache.__getitem__, cache.__setitem__
-        self.close = self._file.close  # type: ignore[method-assign]
-
-    def set_many(self, items: Mapping[str, Any]) -> None:
-        self._cache.update(items)
-
-    def delete(self, key: str) -> None:
-        del self._cache[key]
-
-    def scan(self) -> Iterable[tuple[Any, Any]]:
-        items: Iterable[tuple[Any, Any]] = self._cache.items()
-        return items
+        super().__init__(zict.Cache(zict.Func(pack, unpack, file), front))
+        self.close = file.close  # type: ignore[method-assign]
 
 
 def computed(key: str, source: dict[str, Any]) -> Any:
