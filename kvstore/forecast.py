@@ -35,7 +35,7 @@ class Prediction(Frozen):
     """Hits among all lookups, from 0 to 1; None where nothing was looked up."""
     error: float | None
     """The standard error of ``hit_rate`` that comes from looking at a sample of the keys; 0 where all were. Within twice it lie
-    nine forecasts of ten, or more."""
+    nine forecasts of ten, fewer where a few hundred keys are sampled."""
 
 
 class Forecast(Frozen):
