@@ -34,7 +34,8 @@ class Prediction(Frozen):
     hit_rate: float | None
     """Hits among all lookups, from 0 to 1; None where nothing was looked up."""
     error: float | None
-    """The standard error of ``hit_rate`` that comes from looking at a sample of the keys; 0 where all were."""
+    """The standard error of ``hit_rate`` that comes from looking at a sample of the keys; 0 where all were. Within twice it lie
+    nine forecasts of ten, fewer where a few hundred keys are sampled."""
 
 
 class Forecast(Frozen):

@@ -12,6 +12,7 @@ missed, it is so at other sizes as well.
 
 from __future__ import annotations
 
+import math
 import random
 import statistics
 
@@ -67,7 +68,9 @@ class Miniatures:
         self._parts = list(zip(_dealt(warming), _dealt(counted), strict=True)) if traffic.rate < 1 else []
 
     def hit_rate(self, policy: str | type[Any], size: int) -> tuple[float | None, float | None]:
-        """The hit rate with this policy at this size, and its standard error."""
+        """The hit rate with this policy at this size, and its standard error: by random groups (Wolter, Introduction to Variance
+        Estimation, chapter 2), with the bias by the jackknife.
+        """
         # Part of what an entry costs is its place in the policy's tables.
         more = _bookkeeping(policy) - self._bookkeeping
         if more:
@@ -79,9 +82,14 @@ class Miniatures:
             return None, None
         if not self._parts:
             return rate, 0.0
-        # Smaller samples, no two with a key in common: what they differ by tells what the whole one may be off by.
+        # Smaller samples, no two with a key in common: what they differ by tells what the whole one may be off by by chance; what
+        # they are all off by, being smaller, what it is off by for being as small as it is.
         rates = [self._run(policy, size, self._rate / _GROUPS, *part) for part in self._parts]
-        return rate, statistics.stdev(rates) * ((1 - self._rate) / _GROUPS) ** 0.5
+        chance = statistics.stdev(rates) / _GROUPS**0.5
+        smallness = (statistics.fmean(rates) - rate) / (_GROUPS - 1)
+        # Not less for the share of the keys that is sampled, which is no small one: eight samples, in which a few keys count
+        # most, say too little of the chance for that.
+        return rate, math.hypot(chance, smallness)
 
     def _run(
         self, policy: str | type[Any], size: int, share: float, warming: list[Event], counted: list[Event]
