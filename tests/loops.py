@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import kvstore
 import kvstore.aio
-from kvstore.backends.lmdb_txn import WriteTxn
+from kvstore.backends.lmdb_write import WriteTxn
 from tests.threads import PATIENCE_SECONDS
 
 Run: TypeAlias = Callable[[Coroutine[Any, Any, Any]], Any]

@@ -330,7 +330,7 @@ def test_read_transactions_do_not_outlive_a_call(filled):
 
 
 def test_len_of_a_store_scans_nothing(filled, monkeypatch):
-    from kvstore.backends.lmdb_txn import ReadTxn
+    from kvstore.backends.lmdb_read import ReadTxn
 
     with kvstore.open(filled) as store:
 

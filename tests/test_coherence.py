@@ -575,7 +575,7 @@ def test_one_that_has_slept_through_the_whole_ring_drops_everything(store, other
 
 KILLED = """
 import os, signal
-from kvstore.backends.lmdb_txn import WriteTxn
+from kvstore.backends.lmdb_write import WriteTxn
 from kvstore.coherence import Ring
 from kvstore.memory import MemoryTier
 

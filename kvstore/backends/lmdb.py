@@ -18,15 +18,8 @@ import lmdb
 from kvstore.backends import lmdb_file
 from kvstore.backends.lmdb_env import Environment, write_new_file
 from kvstore.backends.lmdb_errors import translate
-from kvstore.backends.lmdb_txn import (
-    FORMAT_KEY,
-    META,
-    SizeLimit,
-    View,
-    WriteTxn,
-    database_name,
-    roll_back_where_referenced,
-)
+from kvstore.backends.lmdb_read import FORMAT_KEY, META, View, database_name
+from kvstore.backends.lmdb_write import SizeLimit, WriteTxn, roll_back_where_referenced
 from kvstore.backends.metapages import continue_txn_ids
 from kvstore.backends.protocol import FileUsage, Options, Space
 from kvstore.errors import ReadOnlyError, StoreCorruptError, StoreIOError, io_error

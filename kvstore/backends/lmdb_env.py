@@ -15,17 +15,8 @@ import lmdb
 
 from kvstore.backends import lmdb_file
 from kvstore.backends.lmdb_errors import translate
-from kvstore.backends.lmdb_txn import (
-    MAX_SPACES,
-    META,
-    Handles,
-    ReadTxn,
-    WriteGate,
-    check_format,
-    database_name,
-    format_of,
-    write_format,
-)
+from kvstore.backends.lmdb_read import META, Handles, ReadTxn, check_format, database_name, format_of, write_format
+from kvstore.backends.lmdb_write import MAX_SPACES, WriteGate
 from kvstore.backends.metapages import CommitCells
 from kvstore.backends.protocol import OWN_SPACE, Options, Space
 from kvstore.errors import StoreBusyError, StoreClosedError, TransactionError, io_error

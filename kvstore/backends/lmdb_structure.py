@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator
 from itertools import pairwise
 
 from kvstore.backends.lmdb_pages import DEEPEST, NO_PAGE, SUB_TREE, DamagedPageError, Node, Page, Pages, Tree, tree_in
-from kvstore.backends.lmdb_txn import NAMES_START, NAMESPACE, database_name, space_of
+from kvstore.backends.lmdb_read import NAMES_START, NAMESPACE, database_name, space_of
 from kvstore.backends.metapages import read_geometry
 from kvstore.backends.protocol import OWN_SPACE, Flaw, Space
 from kvstore.errors import StoreCorruptError, StoreFormatError
