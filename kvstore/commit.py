@@ -1,8 +1,7 @@
 """Group commit: writers that arrive while a commit is under way share the next one.
 
 A durable commit costs the same two flushes for one write as for a hundred. So whoever gets the turn commits for
-everybody who is waiting. A batch is tried as a whole; where one of its writes fails, each is done in a nested transaction
-of its own, so that one's error is its own.
+everybody who is waiting.
 
 A thread that finds nobody at it commits in itself. What comes meanwhile is left to the *courier*, a thread of the
 committer's own, which starts when it is first needed; so is whatever an event loop posts.
@@ -15,19 +14,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
-from itertools import groupby
-from operator import attrgetter
 
 from kvstore.backends import Backend, Writing
 from kvstore.coherence import COMPANY
-from kvstore.commit_turn import Turn
+from kvstore.commit_batch import Batches
 from kvstore.commit_write import Tier, Write, settle
 from kvstore.companion import Companion
 from kvstore.errors import (
     RoomPendingError,
     StoreBusyError,
     StoreClosedError,
-    StoreFullError,
     TransactionError,
     io_error,
 )
@@ -42,21 +38,16 @@ _LOOK_SECONDS: Final = 0.05
 _LINGER_SECONDS: Final = 0.002
 _LINGER_STEP_SECONDS: Final = 0.00005
 
-_TOGETHER: Final = attrgetter("together")
-
-_COMMITS_UNTIL_FREE: Final = 2
 _PURGE_LOOKS: Final = 16
 """Where no record expires, as far as is known, one commit of so many looks whether another process has stored one that does."""
 
 
-class Committer(Turn):
+class Committer(Batches):
     """The one place of a process where transactions on a store are committed."""
 
     def __init__(self, backend: Backend, companion: Companion) -> None:
-        super().__init__(companion, backend.identity)
-        self._backend = backend
+        super().__init__(backend, companion)
         self._bounded = backend.bounded
-        self._expiring = True
         self._looked = 0
         self._puts = 0
         self.start_over_in_child()
@@ -68,7 +59,6 @@ class Committer(Turn):
         """
         self._reset_turn(torn=torn)
         self._is_plain = False
-        """Whether a commit of one record needs nothing that ``put`` doesn't do; found out by every other commit."""
         self._waiting: deque[Write] = deque()
         self._posted: deque[Write] = deque()
         self._company = 1
@@ -376,63 +366,6 @@ class Committer(Turn):
                 break
         return bool(batch)
 
-    def _commit_batch(self, batch: list[Write], commits: list[int]) -> None:
-        def work(txn: Writing) -> None:
-            self._commit(txn, batch, commits)
-
-        try:
-            self._backend.write(work)
-        except RoomPendingError:
-            self._write_with_room(work)
-        # Those for whom there was no room beside the others, one after another.
-        for write in [write for write in batch if isinstance(write.error, RoomPendingError) and not write.done]:
-            write.error = None
-            try:
-                self._commit_batch([write], commits)
-            except Exception as error:
-                write.finish(error)
-
-    def _write_with_room(self, work: Callable[[Writing], Any]) -> Any:
-        """Do the work once more, now that the pages that it needed are free."""
-        self._free_pending_pages()
-        try:
-            return self._backend.write(work)
-        except RoomPendingError as error:
-            raise StoreFullError(str(error)) from error
-
-    def _free_pending_pages(self) -> None:
-        """Let two commits pass, after which a transaction may use what the last one has freed."""
-        for _ in range(_COMMITS_UNTIL_FREE):
-            with contextlib.suppress(StoreFullError):
-                self._backend.write(self._commit_nothing)
-
-    def _commit_nothing(self, txn: Writing) -> None:
-        txn.touch()
-        changes = self._companion.changes
-        try:
-            changes.publish(txn.id, {})
-            txn.commit()
-        except BaseException:
-            changes.writer = 0
-            try:  # noqa: SIM105  # as above: making a suppress() is a call
-                self._companion.end_writer()
-            except OSError:
-                pass
-            raise
-
-    def _commit(self, txn: Writing, batch: list[Write], commits: list[int]) -> None:
-        first = batch[0]
-        if len(batch) == 1:
-            first.result = first.apply(txn)
-            txn.check_size()
-        elif not _run_together(batch, txn):
-            for write in batch:
-                _run_alone(write, txn)
-        purge = first.purge
-        if txn.changed and purge is not None:
-            self._expiring = purge(txn)
-        self._write_through(txn, {write.tier for write in batch}, commits)
-
     # -- transactions ------------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
@@ -448,62 +381,3 @@ class Committer(Turn):
                 # Too late for this one, and in time for the next.
                 self._free_pending_pages()
                 raise
-
-    # -- the order of a write-through --------------------------------------------------------------------------------
-
-    def _write_through(self, txn: Writing, tiers: Collection[Tier], commits: list[int] | None = None) -> None:
-        """Forget in memory, commit to the file, then remember in memory. ``commits`` gets the id before the file may have
-        it.
-        """
-        changed = txn.changed
-        if not changed:
-            return
-        commit, changes = txn.id, self._companion.changes
-        try:
-            for tier in tiers:
-                tier.forget(changed)
-            changes.publish(commit, changed)
-            if commits is not None:
-                commits.append(commit)
-            txn.commit()
-        except BaseException:
-            # First what needs no call: an interrupt comes when a call returns.
-            changes.writer = 0
-            try:  # noqa: SIM105  # as above: making a suppress() is a call
-                self._companion.end_writer()
-            except OSError:
-                pass
-            self._is_plain = False
-            for tier in tiers:
-                tier.abandon(changed)
-            raise
-        changes.settle_one(commit)
-        for tier in tiers:
-            tier.committed(commit, changed)
-
-
-def _run_together(batch: Collection[Write], txn: Writing) -> bool:
-    """Do them all, or none; whether it went well."""
-    try:
-        with txn.nested() as child:
-            for together, writes in groupby(batch, _TOGETHER):
-                if together is None:
-                    for write in writes:
-                        write.result = write.apply(child)
-                else:
-                    together(child, [*writes])
-            child.check_size()
-    except Exception:
-        return False
-    return True
-
-
-def _run_alone(write: Write, txn: Writing) -> None:
-    try:
-        with txn.nested() as child:
-            write.result = write.apply(child)
-            child.check_size()
-    except RoomPendingError as error:
-        write.error = error
-    except Exception as error:
-        write.finish(error)

@@ -12,7 +12,7 @@ from kvstore.errors import StoreBusyError, TransactionError, io_error
 
 
 class Turn:
-    """The right to write, of whatever thread of this process: the base of ``Committer``, which hands it on."""
+    """The right to write, of whatever thread of this process: the base of what commits, which hands it on."""
 
     guest: object = None
     """Whoever is inside a transaction by the hands of a thread: a task of an event loop."""

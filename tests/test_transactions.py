@@ -189,7 +189,7 @@ def test_any_steps_in_a_transaction_leave_memory_true(place, steps, commits):
         for key in ("a", "b", "c", 1, ("a", 1)):
             for name in ("", "n"):
                 one, other = (handle.namespace(name) if name else handle for handle in (store, fresh))
-                assert one.get_many([key]) == other.get_many([key])
+                assert same(one.get_many([key]), other.get_many([key]))
         assert_memory_is_true(store, fresh)
         assert_books_balance(store)
 
