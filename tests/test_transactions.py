@@ -15,6 +15,7 @@ from kvstore import StoreBusyError, StoreClosedError, StoreFullError, Transactio
 from tests.mapping_contract import contents, shared_out
 from tests.mapping_judge import Judge, outcome, steps_on
 from tests.other_process import with_store
+from tests.strategies import same
 from tests.threads import PATIENCE_SECONDS, at_once, switching_often, until
 from tests.tiers import assert_books_balance, assert_memory_is_true, in_memory
 
