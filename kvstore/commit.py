@@ -16,10 +16,8 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator
 
 from kvstore.backends import Backend, Writing
-from kvstore.coherence import COMPANY
 from kvstore.commit_batch import Batches
 from kvstore.commit_write import Tier, Write, settle
-from kvstore.companion import Companion
 from kvstore.errors import (
     RoomPendingError,
     StoreBusyError,
@@ -31,6 +29,8 @@ from kvstore.errors import (
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
+
+    from kvstore.companion import Companion
 
 
 _LOOK_SECONDS: Final = 0.05
@@ -152,7 +152,7 @@ class Committer(Batches):
         changes = companion.changes
         # Where no other process has opened the store nobody asks for the write lock, nor for what a writer has left that died. Of
         # one that comes this instant, LMDB's own lock keeps its writes apart from this one.
-        in_company = companion.head[COMPANY]
+        in_company = companion.head[companion.company_at]
         self._claimed = True
         try:
             with self._turn:

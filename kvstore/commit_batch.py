@@ -10,12 +10,13 @@ from operator import attrgetter
 from kvstore.backends import Backend, Writing
 from kvstore.commit_turn import Turn
 from kvstore.commit_write import Tier, Write
-from kvstore.companion import Companion
 from kvstore.errors import RoomPendingError, StoreFullError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
+
+    from kvstore.companion import Companion
 
 _TOGETHER: Final = attrgetter("together")
 _COMMITS_UNTIL_FREE: Final = 2

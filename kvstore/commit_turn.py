@@ -7,8 +7,11 @@ import threading
 import time
 from collections.abc import Iterator
 
-from kvstore.companion import Companion
 from kvstore.errors import StoreBusyError, TransactionError, io_error
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kvstore.companion import Companion
 
 
 class Turn:

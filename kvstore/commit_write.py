@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from kvstore.backends import Writing
-from kvstore.coherence import Change
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Protocol
+
+    from kvstore.coherence import Change
 
 else:
     Protocol = object

@@ -83,7 +83,8 @@ class Companion:
         self.changes: Changes = NoChanges()
         """The log of changes, for who has the write lock."""
         self.head: bytes | mmap = _IN_COMPANY
-        """At ``COMPANY``, whether any other process may have opened the store; None has, where it is 0, up to this instant."""
+        """At ``company_at``, whether any other process may have opened the store; None has, where it is 0, up to this instant."""
+        self.company_at = COMPANY
         self._set_calls()
         try:
             with translating_refusals(path):

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 
 from kvstore.backends import Backend, Options, companion_of, connect, identify
 from kvstore.commit import Committer
-from kvstore.companion import Companion, present
 from kvstore.errors import KvstoreError, StoreBusyError, StoreClosedError, TransactionError
 
 TYPE_CHECKING = False
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from typing import Any, NoReturn, Protocol
 
+    from kvstore.companion import Companion
     from kvstore.once import Flights
 else:
     Protocol = object
@@ -207,6 +207,9 @@ class Engine:
 
 def _open_present(identity: str, options: Options) -> tuple[Backend, Companion]:
     """The backend and the companion, once no other process can be replacing the file any more."""
+    # As the backend, with the lock held.
+    from kvstore.companion import Companion, present
+
     while True:
         # What another process is just replacing must not even be opened: the engine's locks belong to the name, not the file.
         with present(companion_of(identity)):

@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from kvstore import codec
 from kvstore.backends import Backend, Space
-from kvstore.coherence import Change, KnownChanges
 from kvstore.memory_content import Content
 from kvstore.memory_counts import TierStats
 from kvstore.memory_entry import Entry, Token, has_views, token_of
@@ -25,6 +24,8 @@ from kvstore.memory_sample import MISS, WRITE, Traffic
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final, TypeAlias
+
+    from kvstore.coherence import Change, KnownChanges
 
     Note: TypeAlias = "tuple[MemoryTier, Entry]"
     """An entry, and the tier that it is for: what a write leaves in its transaction."""

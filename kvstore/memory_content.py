@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
 from kvstore.backends import Space
-from kvstore.coherence import Change
 from kvstore.memory_counts import Counting
 from kvstore.memory_entry import Address, Entry, EntryMaker, Token, token_of
 from kvstore.memory_policy import Policy
@@ -21,6 +20,8 @@ from kvstore.memory_sample import Sample
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, Final
+
+    from kvstore.coherence import Change
 
 _FEW_SPACES: Final = 4
 

@@ -24,6 +24,8 @@ _IMPORTED_LATE: Final = (
     "kvstore.backends.lmdb_fork",
     "kvstore.backends.lmdb_walk",
     "kvstore.codec_extended",
+    "kvstore.coherence",
+    "kvstore.companion",
     "kvstore.dump_record",
     "kvstore.forecast",
     "kvstore.memoize",
