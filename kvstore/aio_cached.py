@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn, TypeVar
 
-from kvstore import codec, keys, record
+from kvstore import keys, record
 from kvstore.aio_posts import Posted, PostedPut, Posts, refuse_own_transaction
 from kvstore.aio_space import Writable
 from kvstore.aio_threads import Threads
@@ -54,8 +54,7 @@ class LoopSpace(CachedSpace):
         encoded = keys.encode(key)
         if type(value) in SHALLOW:
             value = value.copy()
-        payload, extended = codec.encode(value)
-        raw = record.pack(self._binding + encoded, payload, extended, None)
+        raw, payload, extended = record.dump(self._binding + encoded, value)
         tier, note = self._tier, None
         if tier.capacity:
             kind = type(key)

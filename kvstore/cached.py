@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
-from kvstore import codec, expiry, keys, record
+from kvstore import expiry, keys, record
 from kvstore.backends import Reading, Space, Writing
 from kvstore.commit_write import Write
 from kvstore.engine import ClosedEngine, Engine
@@ -319,11 +319,16 @@ class CachedSpace(WritableSpace):
         if handle.readonly:
             self._refuse_readonly()
         kind = type(key)
-        encoded = keys.encode(key)
+        try:
+            # As `keys.encode`, which would be a call more, and is asked for what is wrong.
+            encoded = b"\x02" + key.encode() if kind is str else keys.encode(key)  # type: ignore[union-attr]
+        except UnicodeEncodeError:
+            encoded = keys.encode(key)
+        if len(encoded) > keys.MAX_KEY_BYTES:
+            keys.encode(key)
         if type(value) in SHALLOW:
             value = value.copy()
-        payload, extended = codec.encode(value)
-        raw = record.pack(encoded, payload, extended, None)
+        raw, payload, extended = record.dump(encoded, value)
         written = None
         if tier.capacity:
             token: Any = key if kind is str or kind is int else encoded

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["IMMUTABLE", "MAX_DEPTH", "VIEWS", "Opaque", "decode", "decode_opaque", "encode", "register"]
 
-_KEPT_BUFFER = 256 * 1024
+KEPT_BUFFER = 256 * 1024
 _CHECKED_FROM = 16 * 1024
 _WHOLE_HEADS = b"\xc5\xc6\xc8\xc9\xda\xdb"
 """What opens a str, bytes or extension: a payload that has no array in it."""
@@ -47,17 +47,20 @@ def _new_packer() -> Callable[[object], bytes]:
     return Packer().pack  # type: ignore[no-any-return]
 
 
-def _renew_packer() -> None:
+def renew_packer() -> None:
     """Give back the memory of a packer that a large value went through: its buffer never shrinks."""
-    global _pack  # noqa: PLW0603
-    _pack = _new_packer()
+    global pack_plain  # noqa: PLW0603
+    pack_plain = _new_packer()
 
 
-_pack = _new_packer()
+pack_plain = _new_packer()
+"""msgpack's bytes of what ``is_plain``. After one of more than ``KEPT_BUFFER`` bytes call ``renew_packer``; it may be another
+afterwards.
+"""
 
 
 def _pack_now(value: object) -> bytes:
-    return _pack(value)
+    return pack_plain(value)
 
 
 _extended_half: Extended | None = None
@@ -112,19 +115,19 @@ def encode(value: Any) -> tuple[bytes, bool]:
     """
     try:
         if type(value) in PLAIN or ((type(value) is list or type(value) is dict) and is_plain(value)):
-            payload, extended = _pack(value), False
+            payload, extended = pack_plain(value), False
         else:
             payload, extended = _extended().encode(value), True
     except (OverflowError, ValueError, RecursionError):
         payload, extended = _encode_carefully(value), True
-    if len(payload) > _KEPT_BUFFER:
-        _renew_packer()
+    if len(payload) > KEPT_BUFFER:
+        renew_packer()
     return payload, extended
 
 
 def _encode_carefully(value: object) -> bytes:
     """The payload of what has an int of over 64 bits, or the refusal of what can't be packed."""
-    _renew_packer()
+    renew_packer()
     try:
         return _extended().encode(value, careful=True)
     except RecursionError:

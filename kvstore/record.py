@@ -14,7 +14,9 @@ from __future__ import annotations
 
 from xxhash import xxh3_64, xxh3_64_digest
 
-from kvstore.codec import decode, refuse_extension, unpack_plain
+from kvstore import codec
+from kvstore.codec import decode, encode, refuse_extension, unpack_plain
+from kvstore.plain import PLAIN, is_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -28,6 +30,7 @@ EXTENDED: Final = 0x02
 
 _FORMAT = 0x10
 _PLAIN, _EXTENDED = _FORMAT, _FORMAT | EXTENDED
+_PLAIN_HEADER = bytes((_PLAIN,))
 _HEADERS = {header: bytes((header,)) for header in range(_FORMAT, _FORMAT + 4)}
 _SHORTEST = 1 + 1 + 8
 _COPY_LIMIT = 8 * 1024
@@ -53,6 +56,27 @@ def pack(binding: bytes, payload: bytes, extended: bool, expires: int | None) ->
     checksum = xxh3_64(binding, header)
     checksum.update(payload)
     return b"".join((_HEADERS[header], payload, checksum.digest()))
+
+
+def dump(binding: bytes, value: object) -> tuple[bytes, bytes, bool]:
+    """The record of a value that never ends, its payload, and whether that is extended. Raises what `encode` does.
+
+    The reverse of `load`: for a short plain value everything happens here, for the calls that it spares.
+    """
+    payload = None
+    try:
+        if type(value) in PLAIN or ((type(value) is list or type(value) is dict) and is_plain(value)):
+            payload = codec.pack_plain(value)
+    except (OverflowError, ValueError, RecursionError):
+        pass  # `encode` stores it otherwise, or says why not
+    if payload is None:
+        payload, extended = encode(value)
+        return pack(binding, payload, extended, None), payload, extended
+    if len(payload) <= _COPY_LIMIT:
+        return _PLAIN_HEADER + payload + xxh3_64_digest(binding + payload, _PLAIN), payload, False
+    if len(payload) > codec.KEPT_BUFFER:
+        codec.renew_packer()
+    return pack(binding, payload, False, None), payload, False
 
 
 def unpack(binding: bytes, raw: bytes | memoryview) -> tuple[bytes | memoryview, bool, int | None]:

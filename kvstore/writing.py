@@ -314,8 +314,14 @@ class WritableSpace(ChangesStructures, ReadableSpace, MutableMapping[Key, "Any"]
         records = []
         for key, value in pairs:
             encoded = keys.encode(key)
-            payload, extended = codec.encode(value.copy() if type(value) in SHALLOW else value)
-            records.append((encoded, record.pack(binding + encoded, payload, extended, expires), None))
+            if type(value) in SHALLOW:
+                value = value.copy()  # noqa: PLW2901
+            if expires is None:
+                raw = record.dump(binding + encoded, value)[0]
+            else:
+                payload, extended = codec.encode(value)
+                raw = record.pack(binding + encoded, payload, extended, expires)
+            records.append((encoded, raw, None))
         return records
 
     def _put(self, txn: Writing, prepared: Prepared) -> None:

@@ -39,6 +39,21 @@ def test_the_checksum_is_xxh3_64_big_endian_and_seeded_by_the_header():
     assert record.pack(b"\x02a", b"\xc0", False, None) == b"\x10\xc0" + checksum.to_bytes(8, "big")
 
 
+@given(st.binary(), strategies.values())
+def test_a_value_is_dumped_as_it_is_encoded_and_packed(binding, value):
+    raw, payload, extended = record.dump(binding, value)
+    assert (payload, extended) == codec.encode(value)
+    assert raw == record.pack(binding, payload, extended, None)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_a_value_of_any_size_is_dumped_as_it_is_encoded_and_packed(size):
+    for value in ("x" * size, [1] * size, 2 ** (8 * min(size, 300)), ["x" * size, {"a": None}]):
+        raw, payload, extended = record.dump(BINDING, value)
+        assert (payload, extended) == codec.encode(value)
+        assert raw == record.pack(BINDING, payload, extended, None)
+
+
 @given(st.binary(), st.binary(min_size=1), st.booleans(), expiries)
 def test_a_record_comes_back_as_it_was(binding, payload, extended, expires):
     raw = record.pack(binding, payload, extended, expires)
