@@ -171,7 +171,7 @@ class Committer(Batches):
                     except BaseException:
                         # First what needs no call: an interrupt comes when a call returns.
                         changes.writer = 0
-                        try:  # noqa: SIM105  # as above: making a suppress() is a call
+                        try:  # noqa: SIM105  # making a suppress() is a call, too
                             companion.end_writer()
                         except OSError:
                             pass

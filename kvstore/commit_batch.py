@@ -73,8 +73,9 @@ class Batches(Turn):
             changes.publish(txn.id, {})
             txn.commit()
         except BaseException:
+            # As in `_write_through`.
             changes.writer = 0
-            try:  # noqa: SIM105  # as above: making a suppress() is a call
+            try:  # noqa: SIM105
                 self._companion.end_writer()
             except OSError:
                 pass
@@ -113,7 +114,7 @@ class Batches(Turn):
         except BaseException:
             # First what needs no call: an interrupt comes when a call returns.
             changes.writer = 0
-            try:  # noqa: SIM105  # as above: making a suppress() is a call
+            try:  # noqa: SIM105  # making a suppress() is a call, too
                 self._companion.end_writer()
             except OSError:
                 pass

@@ -180,7 +180,7 @@ def _replay_each(cache: Any, entries: list[Entry]) -> None:
 def _replay_latest(cache: Any, entries: list[Entry]) -> None:
     # Where only the latest access of each entry decides the order, the earlier ones need no replay.
     latest = dict.fromkeys(reversed(entries))
-    # What cachetools' own access comes down to, past three calls that make up a tenth of a hit. Where it keeps its order
+    # What cachetools' own access comes down to, past calls that make up a seventh of a hit. Where it keeps its order
     # otherwise, by an access.
     order = getattr(cache, "_LRUCache__order", None)
     if type(order) is not OrderedDict:
