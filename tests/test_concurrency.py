@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import kvstore
+from kvstore.backends.lmdb_write import WriteTxn
 from kvstore.errors import StoreFullError, TransactionError
 from tests import policies
 from tests.conftest import ROOT
@@ -311,6 +312,24 @@ def test_writers_that_wait_share_one_commit(store, fresh):
     assert dict(fresh) == {"first": 0, **{name: [name] for name in range(20)}}
     assert store.get_many(range(20)) == {name: [name] for name in range(20)}
     assert_memory_is_true(store, fresh)
+
+
+@pytest.mark.parametrize("space", ["", "named"])
+def test_sets_that_share_a_commit_are_put_in_one_call_and_in_no_nested_transaction(store, monkeypatch, space):
+    into = store.namespace(space) if space else store
+    calls = []
+
+    def put_all(txn, space, records, put_all=WriteTxn.put_all):
+        calls.append((space, len(records)))
+        put_all(txn, space, records)
+
+    monkeypatch.setattr(WriteTxn, "put_all", put_all)
+    monkeypatch.setattr(WriteTxn, "nested", lambda _: pytest.fail("nested"))
+    into["first"] = 0
+    calls.clear()
+    written_together(store, *(lambda name=name: into.set(name, [name]) for name in range(20)))
+    assert calls == [(space, 20)]
+    assert dict(into) == {"first": 0, **{name: [name] for name in range(20)}}
 
 
 def test_in_a_shared_commit_each_sees_what_came_before(store, fresh):
