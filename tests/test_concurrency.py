@@ -40,7 +40,7 @@ def fresh(store_path, store):
 
 @pytest.mark.parametrize("policy", policies.NAMED)
 def test_statistics_are_exact_under_sixteen_threads(store_path, policy):
-    lookups, absent = 3_000, 600
+    lookups, absent = 1_000, 200
     with kvstore.open(store_path, durability="none", cache_size=20_000, policy=policy) as store:
         store.set_many((number, [number]) for number in range(200))
         before = store.stats()
@@ -80,7 +80,7 @@ def test_statistics_are_exact_under_sixteen_threads(store_path, policy):
 @pytest.mark.parametrize("wrap", [lambda number: number, lambda number: [number], lambda number: {"n": [number]}])
 @pytest.mark.parametrize("handles", [1, 2])
 def test_no_reader_is_behind_a_write_that_has_returned_and_none_goes_back(store_path, store, wrap, handles):
-    writes, keys = 1_500, 3
+    writes, keys = 600, 3
     acknowledged = [0] * keys
     store.set_many({key: wrap(0) for key in range(keys)})
     done = threading.Event()
@@ -124,7 +124,7 @@ def test_a_deleted_value_does_not_come_back(store):
         try:
             # Longer on a machine that is so busy that no reader has looked between two changes yet.
             for number in itertools.takewhile(
-                lambda n: n < 1_000 or (n < 100_000 and not looked.is_set()), itertools.count()
+                lambda n: n < 400 or (n < 100_000 and not looked.is_set()), itertools.count()
             ):
                 for value, change in (
                     (number, lambda: store.set("key", number)),
@@ -156,7 +156,7 @@ def test_what_is_written_together_is_read_together(store):
 
     def write():
         try:
-            for number in range(1, 800):
+            for number in range(1, 300):
                 store.set_many(dict.fromkeys(names, number))
         finally:
             done.set()

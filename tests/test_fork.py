@@ -337,10 +337,10 @@ def test_forking_while_a_thread_pool_reads_and_writes(store_path, store, fresh, 
             lambda: shared.namespace("n").set("x", 1),
             shared.stats,
         ):
-            for _ in range(12):
+            for _ in range(6):
                 in_child(work)
-        assert shared["children"] == 60
-        assert shared["left"] == -shared["right"] >= 60
+        assert shared["children"] == 30
+        assert shared["left"] == -shared["right"] >= 30
         assert_memory_is_true(shared, fresh)
 
 
@@ -539,11 +539,11 @@ def test_a_fork_after_a_transaction_is_a_fork_as_any_other(store):
 
 ENDING = """
 import os, sys, kvstore
-path, when, how = sys.argv[1:]
+path, when = sys.argv[1:]
 store = kvstore.open(path, durability="none")
 store.set_many((n, [n]) for n in range(100))
 
-def end():
+def end(how):
     if how == "sys.exit":
         sys.exit(0)
     if how == "os._exit":
@@ -566,11 +566,12 @@ def child():
 
 view, items = store.snapshot(), store.scan()
 next(items)
-for _ in range(3):
+hows = ["sys.exit", "os._exit", "an exception", "running off the end"] * 2
+for how in hows:
     pid = os.fork()
     if not pid:
         child()
-        end()
+        end(how)
         break
     status = os.waitpid(pid, 0)[1]
     # Of an exception that it can't print Python says 1, or 120 where the stream is buffered.
@@ -580,8 +581,8 @@ for _ in range(3):
 else:
     assert dict(view) == {n: [n] for n in range(100)}
     assert dict(items) == {n: [n] for n in range(1, 100)}
-    assert store.get("n") == (3 if when == "written" else None)
-    assert store.stats().oldest_reader_lag >= 300
+    assert store.get("n") == (len(hows) if when == "written" else None)
+    assert store.stats().oldest_reader_lag >= 100 * len(hows)
     del items
     view.close()
     assert store.stats().oldest_reader_lag == 0
@@ -589,10 +590,9 @@ else:
 """
 
 
-@pytest.mark.parametrize("how", ["sys.exit", "os._exit", "an exception", "running off the end"])
 @pytest.mark.parametrize("when", ["unused", "read", "written", "with a snapshot"])
-def test_however_a_child_ends_its_parent_is_well(store_path, when, how):
-    assert run(ENDING, store_path, when, how) == "the parent is well\n"
+def test_however_a_child_ends_its_parent_is_well(store_path, when):
+    assert run(ENDING, store_path, when) == "the parent is well\n"
 
 
 TORN = """
@@ -666,7 +666,7 @@ def work_on(store, name):
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
 def test_a_store_may_be_handed_to_workers(store, method):
     context = multiprocessing.get_context(method)
-    with context.Pool(3) as pool:
+    with context.Pool(2) as pool:
         done = pool.starmap(work_on, [(store, name) for name in range(6)])
     assert store["n"] == 120
     assert {made for _, made in done} == {store["made"]}

@@ -133,7 +133,7 @@ def real_memory(path, policy, cache_size, make):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("policy", policies.NAMED)
 def test_a_full_memory_really_costs_what_it_may(store_path, policy, kind):
-    assert 0.7 <= real_memory(store_path, policy, 4 * 2**20, KINDS[kind]) <= 1.1
+    assert 0.7 <= real_memory(store_path, policy, 2 * 2**20, KINDS[kind]) <= 1.1
 
 
 @pytest.mark.torture

@@ -244,8 +244,8 @@ def examined(paths):
 def tall(store_path):
     """A store whose trees have branches, closed, and its page size."""
     with kvstore.open(store_path, durability="none") as store:
-        store.set_many({f"key {number:05}": f"value {number}" for number in range(2_000)})
-        store.namespace("n").set_many({number: bytes(6_000) for number in range(5)})
+        store.set_many({f"key {number:05}": f"value {number}" for number in range(800)})
+        store.namespace("n").set_many({number: bytes(6_000) for number in range(4)})
         store.set("ends", 1, ttl=1_000_000)
         # Nothing freed by earlier commits is left to be found.
         store.compact()
