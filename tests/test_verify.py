@@ -307,7 +307,7 @@ def test_of_a_file_with_flipped_bits_that_verify_finds_nothing_wrong_with_everyt
     rng = random.Random(seed)
     data = path.read_bytes()
     changes = []
-    for _ in range(40):
+    for _ in range(25):
         places = [rng.randrange(2 * page_size, size) for _ in range(rng.randrange(1, 4))]
         changes.append({place: bytes([data[place] ^ (1 << rng.randrange(8))]) for place in places})
     ((_, right),) = examined([shutil.copy(path, tmp_path / "whole.kv")])
