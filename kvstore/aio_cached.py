@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine
 from contextvars import ContextVar
 from typing import Any, Final, NoReturn, TypeVar
 
 from kvstore import keys, record
-from kvstore.aio_posts import Posted, PostedPut, Posts, refuse_own_transaction
+from kvstore.aio_posts import Posted, Posts, refuse_own_transaction
 from kvstore.aio_space import Writable
 from kvstore.aio_threads import Threads
-from kvstore.backends import Space, Writing
+from kvstore.backends import Space
 from kvstore.cached import CachedSpace, Handle
 from kvstore.engine import Engine
 from kvstore.keys import Key
+from kvstore.memory import own
 from kvstore.missing import MISSING
 from kvstore.once import Flight
 from kvstore.reading import ReadableSpace
@@ -43,7 +44,6 @@ class LoopSpace(CachedSpace):
         self._post = posts.post
         self._timeout = handle.timeout
         self._purge = self._purge_few
-        self._together = self._put_posted
 
     def set(self, key: Key, value: Any, *, ttl: float | None = None) -> Any:
         """The posted write, in as few calls as possible; not ``CachedSpace.set``, which commits in the thread that calls it."""
@@ -59,15 +59,8 @@ class LoopSpace(CachedSpace):
         if tier.capacity:
             kind = type(key)
             token: Any = key if kind is str or kind is int else encoded
-            note = tier, tier.entry(self._space, token, value, payload, extended, None)
-        put = encoded, raw, note
-        write = PostedPut(lambda txn: self._put_all(txn, [put], None), tier, self._purge, self._timeout)
-        write.record = put
-        write.together = self._together
-        return self._post(write)
-
-    def _put_posted(self, txn: Writing, writes: Sequence[PostedPut]) -> None:
-        self._put_all(txn, [write.record for write in writes], None)
+            note = tier, token, own(value, payload) if extended else value, payload, extended, None
+        return self._post(Posted(self._put_plain, tier, self._purge, self._timeout, (encoded, raw, note)))
 
     def _fetch_by(self, *_: object) -> NoReturn:
         raise FileNeededError

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kvstore.aio_threads import start_over_in_children
-from kvstore.backends import Writing
 from kvstore.commit import Committer
 from kvstore.commit_write import Write
 from kvstore.errors import TransactionError
@@ -21,15 +20,6 @@ class Posted(Write):
 
     future: asyncio.Future[Any]
     home: _Home
-
-
-class PostedPut(Posted):
-    """A posted write of one record without an end: its encoded key, the record, and what memory may know."""
-
-    __slots__ = ("record", "together")
-
-    record: tuple[bytes, bytes, Any]
-    together: Callable[[Writing, Sequence[PostedPut]], object]
 
 
 class Posts:

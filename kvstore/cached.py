@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 
 from kvstore import expiry, keys, record
 from kvstore.backends import Reading, Space, Writing
@@ -20,7 +21,7 @@ from kvstore.keys import Key
 from kvstore.memory import BUFFER_LIMIT, MemoryTier, own
 from kvstore.memory_entry import Entry, Token
 from kvstore.missing import MISSING
-from kvstore.writing import SHALLOW, Apply, Prepared, WritableSpace
+from kvstore.writing import SHALLOW, Apply, WritableSpace, put_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class CachedSpace(WritableSpace):
         self._misses, self._absent = tier.tallies(space)
         self._note = tier.note
         self._make = tier.maker.make
+        # One object, by which the group commit knows what can be put together.
+        self._put_plain = partial(put_all, space)
         self._dependents: list[Callable[[], object]] = []
         """Called when the store is closed."""
 
@@ -311,7 +314,7 @@ class CachedSpace(WritableSpace):
 
         Raises ``InvalidKeyError``, ``UnstorableValueError`` (before anything is written), ``StoreFullError``.
         """
-        if ttl is not None or self._space:
+        if ttl is not None:
             super().set(key, value, ttl=ttl)
             return
         # As the base's, in as few calls as possible: after the flush of the last commit each of them comes to a cold processor.
@@ -328,15 +331,14 @@ class CachedSpace(WritableSpace):
             keys.encode(key)
         if type(value) in SHALLOW:
             value = value.copy()
-        raw, payload, extended = record.dump(encoded, value)
-        written = None
+        raw, payload, extended = record.dump(self._binding + encoded, value)
+        note = None
         if tier.capacity:
             token: Any = key if kind is str or kind is int else encoded
-            written = token, own(value, payload) if extended else value, payload, extended
-        if not self._engine.committer.put(encoded, raw, written, tier, handle.timeout):
-            note = None if written is None else (tier, tier.maker.make("", *written, None))
-            prepared = Prepared(encoded, raw, None, note)
-            self._commit(lambda txn: self._put(txn, prepared))
+            note = tier, token, own(value, payload) if extended else value, payload, extended, None
+        committer = self._engine.committer
+        if self._space or not committer.put(encoded, raw, note, tier, handle.timeout):
+            committer.commit(self._put_plain, tier, self._purge_few, handle.timeout, (encoded, raw, note))
 
     # -- where reads and writes go ---------------------------------------------------------------------------
 

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from kvstore.companion import Companion
 
-_TOGETHER: Final = attrgetter("together")
+_APPLY: Final = attrgetter("apply")
 _COMMITS_UNTIL_FREE: Final = 2
 
 
 class Batches(Turn):
     """What whoever has the turn does with it: the base of ``Committer``, which says for whom.
 
-    A batch is tried as a whole; where one of its writes fails, each is done in a nested transaction of its own, so that one's
-    error is its own.
+    A batch is tried as a whole; where one of its writes fails, it is done anew, each write in a nested transaction of its own,
+    so that one's error is its own.
     """
 
     def __init__(self, backend: Backend, companion: Companion) -> None:
@@ -37,13 +37,11 @@ class Batches(Turn):
         """Whether a commit of one record needs nothing that ``Committer.put`` doesn't do; found out by every other commit."""
 
     def _commit_batch(self, batch: list[Write], commits: list[int]) -> None:
-        def work(txn: Writing) -> None:
-            self._commit(txn, batch, commits)
-
+        """Commit them together where every one of them can be done, and otherwise each in a nested transaction of its own."""
         try:
-            self._backend.write(work)
-        except RoomPendingError:
-            self._write_with_room(work)
+            self._write(batch, commits, _run_together)
+        except _ApartError:
+            self._write(batch, commits, _run_each)
         # Those for whom there was no room beside the others, one after another.
         for write in [write for write in batch if isinstance(write.error, RoomPendingError) and not write.done]:
             write.error = None
@@ -51,6 +49,19 @@ class Batches(Turn):
                 self._commit_batch([write], commits)
             except Exception as error:
                 write.finish(error)
+
+    def _write(self, batch: list[Write], commits: list[int], run: Callable[[list[Write], Writing], None]) -> None:
+        def work(txn: Writing) -> None:
+            run(batch, txn)
+            purge = batch[0].purge
+            if txn.changed and purge is not None:
+                self._expiring = purge(txn)
+            self._write_through(txn, {write.tier for write in batch}, commits)
+
+        try:
+            self._backend.write(work)
+        except RoomPendingError:
+            self._write_with_room(work)
 
     def _write_with_room(self, work: Callable[[Writing], Any]) -> Any:
         """Do the work once more, now that the pages that it needed are free."""
@@ -81,19 +92,6 @@ class Batches(Turn):
                 pass
             raise
 
-    def _commit(self, txn: Writing, batch: list[Write], commits: list[int]) -> None:
-        first = batch[0]
-        if len(batch) == 1:
-            first.result = first.apply(txn)
-            txn.check_size()
-        elif not _run_together(batch, txn):
-            for write in batch:
-                _run_alone(write, txn)
-        purge = first.purge
-        if txn.changed and purge is not None:
-            self._expiring = purge(txn)
-        self._write_through(txn, {write.tier for write in batch}, commits)
-
     # -- the order of a write-through --------------------------------------------------------------------------------
 
     def _write_through(self, txn: Writing, tiers: Collection[Tier], commits: list[int] | None = None) -> None:
@@ -122,31 +120,46 @@ class Batches(Turn):
             for tier in tiers:
                 tier.abandon(changed)
             raise
-        changes.settle_one(commit)
+        if self._companion.head[self._companion.company_at]:
+            changes.settle_one(commit)
         for tier in tiers:
-            tier.committed(commit, changed)
+            tier.wrote(commit, changed)
 
 
-def _run_together(batch: Collection[Write], txn: Writing) -> bool:
-    """Do them all, or none; whether it went well."""
+class _ApartError(Exception):
+    """A batch can't be done as a whole."""
+
+
+def _run_together(batch: list[Write], txn: Writing) -> None:
+    """Do them all, records for the same place in one call. Raises ``_ApartError`` where one of several fails: the transaction
+    must be given up then. A nested one, which would spare that, costs every batch as much as a few writes.
+    """
+    if len(batch) == 1:
+        batch[0].run(txn)
+        txn.check_size()
+        return
     try:
-        with txn.nested() as child:
-            for together, writes in groupby(batch, _TOGETHER):
-                if together is None:
-                    for write in writes:
-                        write.result = write.apply(child)
-                else:
-                    together(child, [*writes])
-            child.check_size()
-    except Exception:
-        return False
-    return True
+        for apply, group in groupby(batch, _APPLY):
+            writes = [*group]
+            if writes[0].record is None:
+                for write in writes:
+                    write.result = apply(txn)
+            else:
+                apply(txn, [write.record for write in writes])
+        txn.check_size()
+    except Exception as error:
+        raise _ApartError from error
+
+
+def _run_each(batch: list[Write], txn: Writing) -> None:
+    for write in batch:
+        _run_alone(write, txn)
 
 
 def _run_alone(write: Write, txn: Writing) -> None:
     try:
         with txn.nested() as child:
-            write.result = write.apply(child)
+            write.run(child)
             child.check_size()
     except RoomPendingError as error:
         write.error = error

@@ -33,43 +33,54 @@ class Tier(Protocol):
     def abandon(self, changed: Iterable[Change]) -> None:
         """The commit failed."""
 
-    def committed(self, commit: int, changed: Mapping[Change, Any]) -> None:
-        """The commit is durable: drop what it changed, and take in the entries that it noted for this tier."""
+    def wrote(self, commit: int, changed: Mapping[Change, Any]) -> None:
+        """The commit is durable: drop what it changed, and take in what it noted for this tier, now or with the next read."""
 
-    def wrote(self, commit: int, written: Any) -> None:
-        """The commit of one record of the default space is durable. ``written`` begins with what ``forget_one`` was told."""
+    def wrote_one(self, commit: int, key: bytes, note: Any) -> None:
+        """As ``wrote`` and ``take_in``, of a key of the default space that was noted for this tier."""
+
+    def take_in(self) -> None:
+        """Take in what was written, where it is more than may wait for the next read."""
 
 
 class Write:
     """One writer's wish: what to do in the transaction, and what memory may know once it is durable.
 
     ``apply`` gets the transaction; its result is the writer's. It may be called again in another transaction, never
-    concurrently. ``tier`` is the memory tier of the handle that it writes through.
+    concurrently. Where the write has a ``record``, it gets a list of records beside: this one, and those of other writes
+    with the same ``apply``, in their order. ``tier`` is the memory tier of the handle that it writes through.
     ``purge`` is called once a transaction, for what a commit may take along, and says whether there will ever be
     something. ``timeout`` is how many seconds the write may wait for other processes' writes. ``on_done`` is told when the
     outcome is settled, in whatever thread settled it: once for all the writes of a batch that have the same one. It must
     neither block nor raise.
     """
 
-    __slots__ = ("_settled", "apply", "done", "error", "on_done", "purge", "result", "tier", "timeout")
+    __slots__ = ("_settled", "apply", "done", "error", "on_done", "purge", "record", "result", "tier", "timeout")
+
+    on_done: Callable[..., object] | None
 
     def __init__(
         self,
-        apply: Callable[[Writing], Any],
+        apply: Callable[..., Any],
         tier: Tier,
         purge: Callable[[Writing], bool] | None = None,
         timeout: float | None = None,
-        on_done: Callable[..., object] | None = None,
+        record: Any = None,
     ) -> None:
         self.apply = apply
+        self.record = record
         self.tier = tier
         self.purge = purge
         self.timeout = timeout
-        self.on_done = on_done
+        self.on_done = None
         self.result: Any = None
         self.error: BaseException | None = None
         self.done = False
         self._settled: threading.Lock | None = None
+
+    def run(self, txn: Writing) -> None:
+        """Do it by itself, and keep its result."""
+        self.result = self.apply(txn) if self.record is None else self.apply(txn, [self.record])
 
     def finish(self, error: BaseException | None = None) -> None:
         """Settle the outcome, once."""

@@ -19,7 +19,7 @@ from kvstore.backends import Backend, Space
 from kvstore.memory_content import Content
 from kvstore.memory_counts import TierStats
 from kvstore.memory_entry import Entry, Token, has_views, token_of
-from kvstore.memory_sample import MISS, WRITE, Traffic
+from kvstore.memory_sample import MISS, Traffic
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,18 +27,17 @@ if TYPE_CHECKING:
 
     from kvstore.coherence import Change, KnownChanges
 
-    Note: TypeAlias = "tuple[MemoryTier, Entry]"
-    """An entry, and the tier that it is for: what a write leaves in its transaction."""
-    Written: TypeAlias = "tuple[Token, object, bytes, bool]"
-    """What was written under a key of the default space: the key's token, the value, which must be nobody else's where it can
-    change, its payload, and whether that is extended."""
+    Note: TypeAlias = "tuple[MemoryTier, Token, object, bytes, bool, int | None]"
+    """What a write leaves in its transaction: the tier that it is for, the key's token, the value, which must be nobody else's
+    where it can change, its payload, whether that is extended, and its expiry."""
 
 BUFFER_LIMIT: Final = 4096
 """So many hits are buffered at the most before one of them replays the buffer."""
 
-_WRITTEN_AT_ONCE: Final = 16
+_COMMITS_AT_ONCE: Final = 16
 _WRITTEN_BYTES: Final = 1024
-"""So many written values wait at the most to be taken in together, none with a longer payload: they are beside the capacity."""
+"""So many commits wait at the most to be taken in together, each of one value with a payload of so many bytes: what waits is
+beside the capacity."""
 
 _NEVER: Final[tuple[Sequence[int], int]] = ((0,), 1)
 
@@ -49,7 +48,7 @@ class MemoryTier(Content):
     def __init__(self, capacity: int, policy: str | type[Any], backend: Backend, changes: KnownChanges) -> None:
         super().__init__(capacity, policy)
         self.mark = _NEVER
-        self._written: list[tuple[int, Written]] = []
+        self._written: list[tuple[int, Mapping[Change, Note | None]]] = []
         self._commits = backend.commits
         self._changes = changes
         self._seen = 0
@@ -122,22 +121,14 @@ class MemoryTier(Content):
         extended: bool,
         expires: int | None,
     ) -> Note | None:
-        """What to leave with a write, for ``committed`` to take in; None where the tier is off."""
+        """What to leave with a write, for ``wrote`` to take in; None where the tier is off."""
         if not self.capacity:
             return None
         if space not in self._fronts:
             self.front(space)
         kind = type(key)
         token: Any = key if kind is str or kind is int else encoded
-        return self, self.entry(space, token, value, payload, extended, expires)
-
-    def entry(
-        self, space: Space, token: Token, value: object, payload: bytes, extended: bool, expires: int | None
-    ) -> Entry:
-        """The entry of a value that is the caller's."""
-        if extended:
-            value = own(value, payload)
-        return self.maker.make(space, token, value, payload, extended, expires)
+        return self, token, own(value, payload) if extended else value, payload, extended, expires
 
     def expired(self, entry: Entry) -> None:
         """The time of an entry is over: drop it."""
@@ -172,7 +163,7 @@ class MemoryTier(Content):
                 if not encoded:
                     # A whole space: nothing of it comes back, and its places couldn't be found again.
                     self._drop((change,))
-                elif front.pop(token_of(encoded) if note is None else note[1].token, None) is not None:
+                elif front.pop(token_of(encoded) if note is None else note[1], None) is not None:
                     self._counts[space].invalidations += 1
 
     def forget_one(self, token: Token) -> None:
@@ -189,42 +180,26 @@ class MemoryTier(Content):
                 if token not in self._fronts[space]:
                     self._remove(space, token)
 
-    def committed(self, commit: int, changed: Mapping[Change, Note | None]) -> None:
-        """Take note of a commit of this process: drop what it changed, and keep what was written through this tier."""
-        if not self.capacity:
-            return
-        with self._lock:
-            self._take_in_written()
-            if self.hits or not self._policy.intact:
-                self._drain()
-            if self._seen == commit - 1:
-                others = []
-                for change, note in changed.items():
-                    if note is None or note[0] is not self:
-                        others.append(change)
-                    # A reader may have put the value before back since it was forgotten; it must be gone before the tier
-                    # stands where that value is no more.
-                    elif self._fronts[change[0]].pop(note[1].token, None) is not None:
-                        self._counts[change[0]].invalidations += 1
-                if others:
-                    self._drop(others)
-                self._stand_at(commit)
-            else:
-                self._catch_up()
-            if self._seen == commit:
-                for note in changed.values():
-                    if note is not None and note[0] is self:
-                        self._sample.record(WRITE, note[1].address, note[1].rank, note[1].cost)
-                        self._insert(note[1])
+    def wrote(self, commit: int, changed: Mapping[Change, Note | None]) -> None:
+        """Take note of a commit of this process, whose keys ``forget`` was told of.
 
-    def wrote(self, commit: int, written: Written) -> None:
-        """Take note of a commit of this process that wrote one record of the default space, which ``forget_one`` was told of.
-
-        It is taken in later, with others: when the tier is next asked for anything, since ``mark`` sends every hit there.
-        After a flush each call comes to a cold processor; for sixteen writes together it warms up.
+        What was written is taken in later: when the tier is next asked for anything, since ``mark`` sends every hit there, or by
+        ``take_in``. After a flush each call comes to a cold processor; for several writes together it warms up.
         """
-        self._written.append((commit, written))
-        if len(self._written) >= _WRITTEN_AT_ONCE or len(written[2]) > _WRITTEN_BYTES:
+        if self.capacity:
+            self._written.append((commit, changed))
+
+    def wrote_one(self, commit: int, key: bytes, note: Note) -> None:
+        """As ``wrote`` and ``take_in``, of one key of the default space."""
+        waiting = self._written
+        waiting.append((commit, {("", key): note}))
+        if len(waiting) >= _COMMITS_AT_ONCE or len(note[3]) > _WRITTEN_BYTES:
+            self.catch_up()
+
+    def take_in(self) -> None:
+        """Take in what was written, where it is more than may wait."""
+        waiting = self._written
+        if waiting and (len(waiting) >= _COMMITS_AT_ONCE or not _may_wait(waiting[-1][1])):
             self.catch_up()
 
     def _take_in_written(self) -> None:
@@ -237,20 +212,34 @@ class MemoryTier(Content):
         # As in ``_drain``. Should this be interrupted, the tier stands before what is lost, and catches up by the log of changes.
         taken = waiting[:count]
         del waiting[:count]
-        front = self.default
-        for commit, (token, value, payload, extended) in taken:
+        for commit, changed in taken:
             if self._seen == commit - 1:
-                # A reader may have put the value before back since it was forgotten; it must be gone before the tier stands
-                # where that value is no more.
-                if front.pop(token, None) is not None:
-                    self._counts[""].invalidations += 1
-                self._seen = commit
+                self._pass(commit, changed)
             else:
                 self._follow_changes()
             if self._seen == commit:
-                entry = self.maker.make("", token, value, payload, extended, None)
-                self._sample.record(WRITE, entry.address, entry.rank, entry.cost)
-                self._insert(entry)
+                make = self.maker.make
+                self._insert_written(
+                    [
+                        make(change[0], *note[1:])
+                        for change, note in changed.items()
+                        if note is not None and note[0] is self
+                    ]
+                )
+
+    def _pass(self, commit: int, changed: Mapping[Change, Note | None]) -> None:
+        """Stand at the commit, with nothing of what it changed."""
+        others = []
+        for change, note in changed.items():
+            if note is None or note[0] is not self:
+                others.append(change)
+            # A reader may have put the value before back since it was forgotten; it must be gone before the tier stands where
+            # that value is no more.
+            elif self._fronts[change[0]].pop(note[1], None) is not None:
+                self._counts[change[0]].invalidations += 1
+        if others:
+            self._drop(others)
+        self._seen = commit
 
     def _catch_up(self) -> None:
         if self.capacity:
@@ -380,6 +369,12 @@ class MemoryTier(Content):
             self._drain()
             counts = {space: counting.frozen() for space, counting in self._counts.items()}
             return TierStats(counts, sum(map(len, self._fronts.values())), self._policy.bytes)
+
+
+def _may_wait(changed: Mapping[Change, Note | None]) -> bool:
+    if len(changed) > 1:
+        return False
+    return all(note is None or len(note[3]) <= _WRITTEN_BYTES for note in changed.values())
 
 
 def own(value: object, payload: bytes) -> object:

@@ -120,6 +120,12 @@ class Content:
             front.clear()
         self._policy.clear()
 
+    def _insert_written(self, entries: list[Entry]) -> None:
+        """Take in the entries of what was written, each new to the tier."""
+        self._sample.writes(entries)
+        for entry in entries:
+            self._insert(entry)
+
     def _insert(self, entry: Entry) -> None:
         space, token, policy = entry.space, entry.token, self._policy
         counts = self._counts[space]

@@ -43,6 +43,7 @@ _FLAGGED: Final = 6 * RANK
 _MANY_KEYS: Final = 6000
 _FEW_HELD: Final = 32
 _MANY_HITS: Final = 16
+_MANY_WRITES: Final = 4
 _KEY: Final = (1 << 32) - 1
 _EXACT: Final = (1 << 15) - 1
 
@@ -105,12 +106,7 @@ class Sample:
             if count < _MANY_HITS:
                 self._record_few(entries)
             else:
-                floor = self._floor
-                chosen = [entry for entry in entries if entry.rank >= floor]
-                kinds.extend([entry.rank for entry in chosen])
-                self._keys.extend([hash((entry.address,)) & _KEY for entry in chosen])
-                costs = [entry.cost for entry in chosen]
-                self._costs.extend(costs if max(costs, default=0) <= _EXACT else map(_short, costs))
+                self._record_many(HIT, entries)
             self._credit -= count * _LOOK_PRICE + (len(kinds) - before) * _RECORD_PRICE
             if len(kinds) >= self._due:
                 self._tidy()
@@ -132,6 +128,32 @@ class Sample:
                 kinds.append(rank)
                 keys.append(hash((entry.address,)) & _KEY)
                 costs.append(cost if cost <= _EXACT else _short(cost))
+
+    def _record_many(self, kind: int, entries: list[Entry]) -> None:
+        """Record the same of all these entries."""
+        floor = self._floor
+        chosen = [entry for entry in entries if entry.rank >= floor]
+        self._kinds.extend([kind | entry.rank for entry in chosen])
+        self._keys.extend([hash((entry.address,)) & _KEY for entry in chosen])
+        costs = [entry.cost for entry in chosen]
+        self._costs.extend(costs if max(costs, default=0) <= _EXACT else map(_short, costs))
+
+    def writes(self, entries: list[Entry]) -> None:
+        """These entries were written, in this order."""
+        if len(entries) < _MANY_WRITES:
+            for entry in entries:
+                self.record(WRITE, entry.address, entry.rank, entry.cost)
+            return
+        for begin in range(0, len(entries), _MARKED_EVERY):
+            piece = entries[begin : begin + _MARKED_EVERY]
+            self._credit = max(self._credit, min(self._credit + len(piece) * _MISS_PAYS, _MOST_CREDIT))
+            flagged = self._floor + _FLAGGED
+            self._record_many(WRITE, piece)
+            for entry in piece:
+                if entry.rank >= flagged:
+                    self._flags[(hash((entry.address,)) & _KEY) % _FLAGS] = 1
+            if len(self._kinds) >= self._due:
+                self._tidy()
 
     def dropped(self, address: Address, rank: int) -> None:
         """The value of the key is gone."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 
 from kvstore import codec, expiry, keys, record
-from kvstore.backends import Reading, Writing
+from kvstore.backends import Reading, Space, Writing
 from kvstore.keys import Key
 from kvstore.missing import MISSING
 from kvstore.reading import ReadableSpace
@@ -245,7 +245,7 @@ class WritableSpace(ChangesStructures, ReadableSpace, MutableMapping[Key, "Any"]
             records = [(each.encoded, each.raw, each.note) for each in prepared]
         else:
             records = self._load(pairs, expires)
-        return self._commit(lambda txn: self._put_all(txn, records, expires)) if records else None
+        return self._commit(lambda txn: put_all(self._space, txn, records, expires)) if records else None
 
     def update(self, other: Any = (), /, **named: Any) -> None:
         """As ``dict.update``, in one transaction."""
@@ -330,15 +330,6 @@ class WritableSpace(ChangesStructures, ReadableSpace, MutableMapping[Key, "Any"]
         if prepared.expires is not None:
             expiry.enter(txn, self._space, prepared.encoded, prepared.expires)
 
-    def _put_all(self, txn: Writing, records: list[tuple[bytes, bytes, Any]], expires: int | None) -> None:
-        if txn.count(expiry.INDEX):
-            for encoded, _, _ in records:
-                expiry.leave(txn, self._space, encoded)
-        txn.put_all(self._space, records)
-        if expires is not None:
-            for encoded, _, _ in records:
-                expiry.enter(txn, self._space, encoded, expires)
-
     def _remove(self, txn: Writing, wanted: Sequence[bytes]) -> int:
         # What has ended is removed too, but was not there.
         live = sum(self._live(txn, encoded) is not None for encoded in dict.fromkeys(wanted))
@@ -361,6 +352,17 @@ class WritableSpace(ChangesStructures, ReadableSpace, MutableMapping[Key, "Any"]
 
     def _expiry(self, encoded: bytes, raw: bytes | None) -> int | None:
         return None if raw is None else self._open(encoded, raw)[2]
+
+
+def put_all(space: Space, txn: Writing, records: list[tuple[bytes, bytes, Any]], expires: int | None = None) -> None:
+    """Put all the records, each as its encoded key, itself and a note for memory; they end when ``expires`` says."""
+    if txn.count(expiry.INDEX):
+        for encoded, _, _ in records:
+            expiry.leave(txn, space, encoded)
+    txn.put_all(space, records)
+    if expires is not None:
+        for encoded, _, _ in records:
+            expiry.enter(txn, space, encoded, expires)
 
 
 SHALLOW: Final = frozenset({list, dict, set, bytearray})

@@ -47,6 +47,7 @@ def test_without_memory_every_lookup_goes_to_the_file(open_store):
 def test_closing_lets_go_of_memory(open_store):
     store = open_store()
     store["a"] = 1
+    assert store["a"] == 1
     front = store._front
     assert front
     store.close()
