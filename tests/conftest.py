@@ -9,10 +9,14 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
-import pytest
+# Many tests start processes, each of which would compile the library and the tests where the environment wants nothing kept.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
-from kvstore import codec
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
+
+from kvstore import codec  # noqa: E402
 
 ROOT = Path(__file__).parent.parent
 

@@ -14,6 +14,9 @@ from tests.threads import PATIENCE_SECONDS
 WARNING: Final = "ignore:This process .* is multi-threaded:DeprecationWarning"
 """Newer Pythons warn of what is tested here: forking while other threads run."""
 
+STARTED: Final = {number: [number] for number in range(100)}
+"""What the store has before the fork."""
+
 
 class Child:
     """A forked child of this process, which calls a function and then ends without any cleaning up."""

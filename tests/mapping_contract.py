@@ -100,7 +100,7 @@ def small_values() -> st.SearchStrategy[Any]:
     )
 
 
-shared_out = settings(max_examples=settings.default.max_examples // 4)
+shared_out = settings(max_examples=settings.default.max_examples // 8)
 """Every mapping takes its share of the examples that the profile asks for."""
 
 some_items = st.dictionaries(strategies.keys(), small_values(), max_size=8)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -79,6 +81,14 @@ class OtherProcess:
 def with_store(path: Path, **options: Any) -> OtherProcess:
     """Another process that has the store open, as ``store``."""
     return OtherProcess("import kvstore", f"store = kvstore.open({str(path)!r}, **{options!r})")
+
+
+@contextlib.contextmanager
+def a_process(path: Path) -> Iterator[OtherProcess]:
+    """Another process that has the store open as ``store``, without waiting for the disk, and ``os`` and ``time``."""
+    with with_store(path, durability="none") as process:
+        process("import os, time")
+        yield process
 
 
 def with_plain_lmdb(path: Path) -> OtherProcess:

@@ -189,7 +189,7 @@ def test_a_memory_full_of_arrays_that_were_read_costs_no_more(store_path):
     import gc
     import tracemalloc
 
-    size = 2**22
+    size = 2**21
     sample = 2**18  # of so few accesses, for forecasts: beside the entries, and this at the most
     for length in (100, 3_000):
         with kvstore.open(store_path, durability="none", cache_size=0) as off:

@@ -219,7 +219,7 @@ print(line)
 """
 
 
-@pytest.mark.parametrize("step", [7, pytest.param(1, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("step", [17, pytest.param(1, marks=pytest.mark.torture)])
 def test_a_creation_that_is_killed_at_any_line_leaves_no_file_or_a_whole_one(store_path, step):
     done = subprocess.run(
         [sys.executable, "-c", CREATOR, str(store_path), str(step)],

@@ -13,7 +13,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "docs" / "examples"
 
-# The network's stand-in: as slow to import as nothing, and it says how often it was asked.
+# The network's stand-in, where it is not installed.
 MAGIKA = """
 from types import SimpleNamespace
 
@@ -30,7 +30,8 @@ def figures(line):
 
 
 def test_the_demo_computes_once_and_then_hits_in_memory_and_in_the_file(tmp_path, monkeypatch, source_tree_on_path):
-    (tmp_path / "magika.py").write_text(MAGIKA)
+    if importlib.util.find_spec("magika") is None:
+        (tmp_path / "magika.py").write_text(MAGIKA)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
     keep = tmp_path / "kept"
@@ -49,6 +50,7 @@ def test_the_demo_computes_once_and_then_hits_in_memory_and_in_the_file(tmp_path
     assert [row[6:] for row in (again, restarted, second_pass)] == [[0, 40]] * 3
     assert 0 <= hit_rate < 100
     assert 0 < utilization < 100
+    assert re.search(r"types of file, most of them .*python", done.stdout)
     assert "dumps equal: True; contents equal: True" in done.stdout
     assert (keep / "answers.kv").exists()
 
@@ -79,14 +81,6 @@ def found(pattern, *lines):
     """The numbers in the groups of the pattern, a list for each line that has it."""
     matches = [match for line in lines if (match := re.search(pattern, line))]
     return [[float(group.replace(",", "")) for group in match.groups()] for match in matches]
-
-
-@needs("magika")
-def test_the_demo_asks_a_real_network(tmp_path, source_tree_on_path):
-    lines = printed("classify_stdlib", "--limit", "40")
-    table = [figures(line) for line in lines if re.match(r"[123 ]  \S", line)]
-    assert [row[6] for row in table] == [table[0][2], 0, 0, 0]
-    assert any(re.search(r"types of file, most of them .*python", line) for line in lines)
 
 
 @needs("skimage")

@@ -65,12 +65,34 @@ TIERS = {
     "off": {"cache_size": 0},
     "tiny": {"cache_size": 1_000},
     "own": {"policy": policies.Three},
-}
-MORE_TIERS = {
     "tiny fifo": {"cache_size": 1_000, "policy": "fifo"},
     "tiny lfu": {"cache_size": 1_000, "policy": "lfu"},
     "tiny random": {"cache_size": 1_000, "policy": "random"},
 }
+ELSEWHERE = {
+    "off": {"get_or_set", "transaction", "get_many"},
+    "tiny": {"set_many", "run", "get_many"},
+    "own": {"add", "get_or_set", "get_many"},
+}
+"""What comes to places in a tier that it doesn't come to in the roomy one; together with that one's, to all there are."""
+
+
+def in_every_tier(calls):
+    """Each of the calls in each tier, as the parameters ``store`` and ``call``: in every run where it comes to new places."""
+    return pytest.mark.parametrize(
+        ("store", "call"),
+        [
+            pytest.param(
+                options,
+                call,
+                id=f"{name}, {tier}",
+                marks=() if name in ELSEWHERE.get(tier, ()) or tier == "roomy" else pytest.mark.torture,
+            )
+            for tier, options in TIERS.items()
+            for name, call in calls.items()
+        ],
+        indirect=["store"],
+    )
 
 
 @pytest.fixture
@@ -80,12 +102,7 @@ def fresh(store_path):
         yield fresh
 
 
-@pytest.fixture(
-    params=[
-        *(pytest.param(options, id=name) for name, options in TIERS.items()),
-        *(pytest.param(options, id=name, marks=pytest.mark.torture) for name, options in MORE_TIERS.items()),
-    ]
-)
+@pytest.fixture
 def store(request, store_path, fresh):
     with kvstore.open(store_path, durability="none", **request.param) as store:
         store.set_many(BEFORE)
@@ -119,10 +136,10 @@ def assert_goes_on(store, fresh, place):
     assert store.stats().oldest_reader_lag == 0
 
 
-@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
-def test_a_write_interrupted_anywhere_is_done_or_not_and_memory_knows(store, fresh, write):
+@in_every_tier(WRITES)
+def test_a_write_interrupted_anywhere_is_done_or_not_and_memory_knows(store, fresh, call):
     before = contents(fresh)
-    write(store)
+    call(store)
     after = contents(fresh)
     places = []
 
@@ -133,7 +150,7 @@ def test_a_write_interrupted_anywhere_is_done_or_not_and_memory_knows(store, fre
             store[key]
 
     prepare()
-    for place in everywhere(lambda: write(store)):
+    for place in everywhere(lambda: call(store)):
         places.append(place)
         assert any(same(contents(fresh), whole) for whole in (before, after)), place
         assert_goes_on(store, fresh, place)
@@ -143,18 +160,18 @@ def test_a_write_interrupted_anywhere_is_done_or_not_and_memory_knows(store, fre
     assert any("commit" in place for place in places)
 
 
-@pytest.mark.parametrize("read", READS.values(), ids=READS)
-def test_a_read_interrupted_anywhere_leaves_everything_as_it_was(store, store_path, fresh, read):
+@in_every_tier(READS)
+def test_a_read_interrupted_anywhere_leaves_everything_as_it_was(store, store_path, fresh, call):
     before = contents(fresh)
     with kvstore.open(store_path, durability="none", cache_size=0) as other:
-        for place in everywhere(lambda: read(store)):
+        for place in everywhere(lambda: call(store)):
             assert same(contents(fresh), before), place
             assert_goes_on(store, fresh, place)
             # The next run finds memory empty, so that it has something to do.
             other.set_many(BEFORE)
-    expected = read(fresh)
+    expected = call(fresh)
     if not isinstance(expected, kvstore.Stats):
-        assert same(read(store), expected)
+        assert same(call(store), expected)
 
 
 def test_statistics_stay_exact_where_only_reads_are_interrupted_before_they_count(store_path, fresh):
@@ -168,7 +185,7 @@ def test_statistics_stay_exact_where_only_reads_are_interrupted_before_they_coun
 @pytest.mark.parametrize("name", ["set", "delete", "set_many", "transaction"])
 def test_what_an_interrupted_commit_was_to_change_is_not_taken_for_what_the_next_one_changed(store_path, name):
     """The id that it was to have goes to whoever commits next: a program that knows nothing of memory tiers."""
-    with kvstore.open(store_path) as store, with_plain_lmdb(store_path) as other:
+    with kvstore.open(store_path, durability="none") as store, with_plain_lmdb(store_path) as other:
         store.set_many(BEFORE)
         for number, place in enumerate(everywhere(lambda: WRITES[name](store))):
             store.get("b"), store.get("n")

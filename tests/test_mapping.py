@@ -118,10 +118,18 @@ SNAPSHOTS = {
 }
 
 
-def making(mappings):
-    """A fixture ``make`` that goes through mappings: each a context manager, given a path and items."""
+ONCE_ENOUGH = {"store with fifo", "store with lfu", "store with random"}
+"""What differs from the others only in what it evicts: the long tests alone read it and iterate over it, all write to it."""
 
-    @pytest.fixture(scope="class", params=mappings.values(), ids=mappings)
+
+def making(mappings, but=()):
+    """A fixture ``make`` that goes through mappings: each a context manager, given a path and items."""
+    params = [
+        pytest.param(mapping, id=name, marks=pytest.mark.torture if name in but else ())
+        for name, mapping in mappings.items()
+    ]
+
+    @pytest.fixture(scope="class", params=params)
     @classmethod
     def make(cls, request, tmp_path_factory):
         path = tmp_path_factory.mktemp("mapping") / "store.kv"
@@ -133,7 +141,7 @@ def making(mappings):
 
 
 class TestReading(ReadingContract):
-    make = making(STORES | TRANSACTIONS | SNAPSHOTS)
+    make = making(STORES | TRANSACTIONS | SNAPSHOTS, but=ONCE_ENOUGH)
 
 
 class TestWriting(WritingContract):
@@ -141,4 +149,4 @@ class TestWriting(WritingContract):
 
 
 class TestIterating(SnapshotIterationContract):
-    make = making(STORES)
+    make = making(STORES, but=ONCE_ENOUGH)

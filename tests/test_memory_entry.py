@@ -130,10 +130,13 @@ def real_memory(path, policy, cache_size, make):
     return (after - before) / cache_size
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("policy", policies.NAMED)
+# What an entry costs is its value's part and its policy's: each is seen with one of the other.
+@pytest.mark.parametrize(
+    ("policy", "kind"),
+    [*((policies.NAMED[0], kind) for kind in KINDS), *((policy, "small str") for policy in policies.NAMED[1:])],
+)
 def test_a_full_memory_really_costs_what_it_may(store_path, policy, kind):
-    assert 0.7 <= real_memory(store_path, policy, 4 * 2**20, KINDS[kind]) <= 1.1
+    assert 0.7 <= real_memory(store_path, policy, 2 * 2**20, KINDS[kind]) <= 1.1
 
 
 @pytest.mark.torture

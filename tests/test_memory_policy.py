@@ -143,11 +143,10 @@ def test_writes_between_the_reads_change_nothing_of_that(open_store, policy, pla
 
 @pytest.mark.skipif(not TRACE.exists(), reason="no recorded trace beside the project")
 @pytest.mark.parametrize(("policy", "plain"), PLAIN.items(), ids=PLAIN)
-def test_a_real_block_trace_hits_and_evicts_as_in_the_plain_policy(open_store, policy, plain):
+@pytest.mark.parametrize("length", [15_000, pytest.param(None, marks=pytest.mark.torture)])
+def test_a_real_block_trace_hits_and_evicts_as_in_the_plain_policy(open_store, policy, plain, length):
     with gzip.open(TRACE, "rt") as file:
-        blocks = [int(row["lbn"]) for row in csv.DictReader(file)]
-    if policy != "lru":
-        blocks = blocks[:30_000]
+        blocks = [int(row["lbn"]) for row in itertools.islice(csv.DictReader(file), length)]
     with open_store(cache_size=0) as loader:
         loader.set_many((block, block.to_bytes(8, "big") * 8) for block in set(blocks))
         store = open_store(cache_size=2_000_000, policy=policy)

@@ -353,7 +353,7 @@ class SharedStoreMachine(RuleBasedStateMachine):
 
 
 TestSharedStore = SharedStoreMachine.TestCase
-TestSharedStore.settings = settings(max_examples=settings.default.max_examples, stateful_step_count=50)
+TestSharedStore.settings = settings(max_examples=settings.default.max_examples // 2, stateful_step_count=50)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -244,8 +244,8 @@ def examined(paths):
 def tall(store_path):
     """A store whose trees have branches, closed, and its page size."""
     with kvstore.open(store_path, durability="none") as store:
-        store.set_many({f"key {number:05}": f"value {number}" for number in range(2_000)})
-        store.namespace("n").set_many({number: bytes(6_000) for number in range(5)})
+        store.set_many({f"key {number:05}": f"value {number}" for number in range(800)})
+        store.namespace("n").set_many({number: bytes(6_000) for number in range(4)})
         store.set("ends", 1, ttl=1_000_000)
         # Nothing freed by earlier commits is left to be found.
         store.compact()
@@ -307,7 +307,7 @@ def test_of_a_file_with_flipped_bits_that_verify_finds_nothing_wrong_with_everyt
     rng = random.Random(seed)
     data = path.read_bytes()
     changes = []
-    for _ in range(40):
+    for _ in range(25):
         places = [rng.randrange(2 * page_size, size) for _ in range(rng.randrange(1, 4))]
         changes.append({place: bytes([data[place] ^ (1 << rng.randrange(8))]) for place in places})
     ((_, right),) = examined([shutil.copy(path, tmp_path / "whole.kv")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -120,12 +121,18 @@ def filled(store_path):
     return store_path
 
 
-@pytest.fixture
-def large(store_path):
-    """A store whose dump is larger than any pipe's buffer, closed."""
-    with kvstore.open(store_path) as store:
+@pytest.fixture(scope="session")
+def large_one(tmp_path_factory):
+    path = tmp_path_factory.mktemp("large") / "store.kv"
+    with kvstore.open(path, durability="none") as store:
         store.set_many((number, "x" * 100) for number in range(20_000))
-    return store_path
+    return path
+
+
+@pytest.fixture
+def large(large_one, store_path):
+    """A store whose dump is larger than any pipe's buffer, closed."""
+    return Path(shutil.copyfile(large_one, store_path))
 
 
 @pytest.fixture

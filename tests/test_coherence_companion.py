@@ -1,0 +1,115 @@
+"""Who writes to the log of changes, and whether it goes on.
+
+Several in one process are as good as several processes, for their locks are.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from kvstore import keys
+from kvstore.companion import _QUEUE_BYTE, Companion
+from tests.rings import STORE, change
+from tests.threads import PATIENCE_SECONDS, until
+
+
+@pytest.fixture
+def companions(tmp_path):
+    """Makes companions of one store."""
+    made = []
+
+    def make():
+        made.append(Companion(str(tmp_path / "store.kv-ring"), STORE))
+        return made[-1]
+
+    yield make
+    for companion in made:
+        companion.close()
+
+
+@pytest.fixture(params=["lock_writing", "try_lock_writing"])
+def lock(request):
+    """A way to the write lock, which makes a writer of a companion."""
+
+    def lock(companion):
+        assert getattr(companion, request.param)(*[None][: request.param == "lock_writing"]) is not False
+
+    return lock
+
+
+def test_an_entry_counts_until_its_writer_ends(companions, lock):
+    writer, reader = companions(), companions()
+    lock(writer)
+    writer.changes.publish(5, [change("a")])
+    writer.unlock_writing()
+    assert reader.between(4, 5) == writer.between(4, 5) == [change("a")]
+    writer.changes.writer = 0
+    writer.end_writer()
+    assert reader.between(4, 5) is writer.between(4, 5) is None
+    lock(writer)
+    assert reader.between(4, 5) is writer.between(4, 5) is None
+    writer.changes.publish_one(5, keys.encode("b"))
+    assert reader.between(4, 5) == writer.between(4, 5) == [change("b")]
+
+
+def test_each_writer_is_another_one(companions, lock):
+    numbers = set()
+    for _ in range(5):
+        companion = companions()
+        lock(companion)
+        numbers.add(companion.changes.writer)
+        companion.unlock_writing()
+    assert len(numbers) == 5
+
+
+def test_an_entry_of_a_writer_that_died_does_not_count_under_the_next_one(companions, lock):
+    dying, next_, reader = companions(), companions(), companions()
+    lock(dying)
+    dying.changes.publish(5, [change("a")])
+    dying.close(settle=False)
+    assert reader.between(4, 5) is None
+    lock(next_)
+    assert reader.between(4, 5) is next_.between(4, 5) is None
+
+
+def test_what_a_writer_has_published_is_told_after_it_has_closed(companions, lock):
+    writer, reader = companions(), companions()
+    lock(writer)
+    writer.changes.publish(5, [change("a"), change("b" * 300)])
+    writer.close()
+    assert reader.between(4, 5) == [change("a"), change("b" * 300)]
+
+
+def is_queueing(holder):
+    """Whether anybody else holds the queue's byte."""
+    if holder._lock(_QUEUE_BYTE, 0):
+        holder._unlock(_QUEUE_BYTE)
+        return False
+    return True
+
+
+def test_who_waits_for_the_write_lock_is_not_overtaken(companions, lock):
+    holder, waiting = companions(), companions()
+    lock(holder)
+    with ThreadPoolExecutor(1) as pool:
+        had = pool.submit(waiting.lock_writing, PATIENCE_SECONDS)
+        until(lambda: is_queueing(holder))
+        holder.unlock_writing()
+        assert not holder.try_lock_writing()
+        had.result(PATIENCE_SECONDS)
+        waiting.unlock_writing()
+    assert holder.try_lock_writing()
+
+
+def test_the_first_to_open_a_store_forgets_what_the_ring_knew(companions, lock):
+    first = companions()
+    lock(first)
+    first.changes.publish(5, [change("a")])
+    second = companions()
+    assert second.between(4, 5) == [change("a")]
+    first.close()
+    assert second.between(4, 5) == [change("a")]
+    second.close()
+    assert companions().between(4, 5) is None

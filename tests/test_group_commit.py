@@ -1,0 +1,176 @@
+"""Writers that wait share one commit, and each is told of its own write; who reads waits for no transaction."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import kvstore
+from kvstore.backends.lmdb_write import WriteTxn
+from kvstore.errors import StoreFullError, TransactionError
+from tests.threads import PATIENCE_SECONDS, until
+from tests.tiers import assert_books_balance, assert_memory_is_true
+
+
+@pytest.fixture
+def store(store_path):
+    with kvstore.open(store_path, durability="none") as store:
+        yield store
+
+
+@pytest.fixture
+def fresh(store_path, store):
+    """A reader without memory."""
+    with kvstore.open(store_path, durability="none", cache_size=0) as fresh:
+        yield fresh
+
+
+def commits_of(store):
+    return max(cell[0] for cell in store._engine.backend.commits)
+
+
+@contextlib.contextmanager
+def a_commit_under_way(store):
+    """While the block runs, a transaction is open in another thread; it commits afterwards."""
+    started, may_end = threading.Event(), threading.Event()
+
+    def records():
+        started.set()
+        assert may_end.wait(PATIENCE_SECONDS)
+        yield from ()
+
+    with ThreadPoolExecutor(1) as pool:
+        importing = pool.submit(store.import_records, records(), merge=True)
+        assert started.wait(PATIENCE_SECONDS)
+        try:
+            yield
+        finally:
+            may_end.set()
+            importing.result(PATIENCE_SECONDS)
+
+
+def written_together(store, *writes):
+    """Do the writes, each in a thread, so that one commit takes them all; what each gave or raised."""
+
+    def outcome(write):
+        try:
+            return write()
+        except Exception as error:  # whatever it is, it is looked at
+            return error
+
+    with ThreadPoolExecutor(len(writes)) as pool:
+        with a_commit_under_way(store):
+            futures = []
+            for write in writes:
+                futures.append(pool.submit(outcome, write))
+                # One after another, so that the order of the writes is known.
+                until(lambda: len(store._engine.committer._waiting) == len(futures))
+        return [future.result(PATIENCE_SECONDS) for future in futures]
+
+
+def test_writers_that_wait_share_one_commit(store, fresh):
+    store["first"] = 0
+    before = commits_of(store)
+    written_together(store, *(lambda name=name: store.set(name, [name]) for name in range(20)))
+    assert commits_of(store) == before + 1
+    assert dict(fresh) == {"first": 0, **{name: [name] for name in range(20)}}
+    assert store.get_many(range(20)) == {name: [name] for name in range(20)}
+    assert_memory_is_true(store, fresh)
+
+
+@pytest.mark.parametrize("space", ["", "named"])
+def test_sets_that_share_a_commit_are_put_in_one_call_and_in_no_nested_transaction(store, monkeypatch, space):
+    into = store.namespace(space) if space else store
+    calls = []
+
+    def put_all(txn, space, records, put_all=WriteTxn.put_all):
+        calls.append((space, len(records)))
+        put_all(txn, space, records)
+
+    monkeypatch.setattr(WriteTxn, "put_all", put_all)
+    monkeypatch.setattr(WriteTxn, "nested", lambda _: pytest.fail("nested"))
+    into["first"] = 0
+    calls.clear()
+    written_together(store, *(lambda name=name: into.set(name, [name]) for name in range(20)))
+    assert calls == [(space, 20)]
+    assert dict(into) == {"first": 0, **{name: [name] for name in range(20)}}
+
+
+def test_in_a_shared_commit_each_sees_what_came_before(store, fresh):
+    given = written_together(
+        store,
+        lambda: store.set("n", 1),
+        lambda: store.incr("n"),
+        lambda: store.add("n", 5),
+        lambda: store.pop("n"),
+        lambda: store.add("n", [7]),
+        lambda: store.setdefault("n", 8),
+        lambda: store.delete("m"),
+        lambda: store.set("n", "last"),
+    )
+    assert given == [None, 2, False, 2, True, [7], False, None]
+    assert store["n"] == fresh["n"] == "last"
+    assert_memory_is_true(store, fresh)
+    assert_books_balance(store)
+
+
+def test_in_a_shared_commit_ones_error_is_ones_own(store, fresh):
+    store.set_many({"text": "a", "kept": [1]})
+
+    given = written_together(
+        store,
+        lambda: store.set("before", 1),
+        lambda: store.incr("text"),
+        lambda: store.compare_and_set("kept", [2], [3]),
+        lambda: store.set("after", [2]),
+    )
+    assert given[0] is None
+    assert isinstance(given[1], TypeError)
+    assert given[2] is False
+    assert given[3] is None
+    expected = {"text": "a", "kept": [1], "before": 1, "after": [2]}
+    assert dict(fresh) == expected
+    assert store.get_many(expected) == expected
+    assert_memory_is_true(store, fresh)
+    assert_books_balance(store)
+
+
+def test_in_a_shared_commit_one_that_is_too_large_fails_alone(store_path):
+    with kvstore.open(store_path, durability="none", max_size=400_000) as store:
+        store["small"] = 0
+        given = written_together(
+            store,
+            lambda: store.set("before", 1),
+            lambda: store.set("large", bytes(390_000)),
+            lambda: store.set("after", 2),
+        )
+        assert isinstance(given[1], StoreFullError)
+        assert given[0] is given[2] is None
+        assert dict(store) == {"small": 0, "before": 1, "after": 2}
+        assert store.get("large") is None
+
+
+def test_a_write_inside_ones_own_transaction_is_an_error_not_a_deadlock(store):
+    def records():
+        assert store.get("a") == 1
+        assert len(store) == 1
+        store["b"] = 2
+        yield
+
+    store["a"] = 1
+    with pytest.raises(TransactionError, match="transaction"):
+        store.import_records(records(), merge=True)
+    store["c"] = 3
+    assert dict(store) == {"a": 1, "c": 3}
+
+
+def test_readers_go_on_while_a_transaction_is_open(store):
+    store.set_many({"a": 1, "b": 2})
+    with a_commit_under_way(store):
+        assert store["a"] == 1
+        assert dict(store) == {"a": 1, "b": 2}
+        assert len(store) == 2
+        assert store.stats().records == 2
