@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from kvstore.companion import Companion
 
 _PURGE_LOOKS: Final = 16
-"""Where no record expires, as far as is known, one commit of so many looks whether another process has stored one that does."""
+"""In the company of other processes, where no record expires as far as is known, one commit of so many looks whether one of
+them has stored one that does."""
 
 
 class Committer(Company):
@@ -115,22 +116,17 @@ class Committer(Company):
         What ``commit`` does, in a third of its calls: the most common write of all. Where anything stands in the way nothing
         is done, and the result is False.
         """
-        me = threading.get_ident()
-        self._puts += 1
-        if (
-            self._puts % _PURGE_LOOKS == 0
-            or self._holder == me
-            or self._claimed
-            or self._waiting
-            or self._turn.locked()
-            or not self._is_plain
-        ):
-            return False
         companion = self._companion
-        changes = companion.changes
-        # Where no other process has opened the store nobody asks for the write lock, nor for what a writer has left that died. Of
-        # one that comes this instant, LMDB's own lock keeps its writes apart from this one.
+        # As `_in_company`, without the call.
         in_company = companion.head[companion.company_at]
+        if in_company:
+            self._puts += 1
+            if self._puts % _PURGE_LOOKS == 0:
+                return False
+        me = threading.get_ident()
+        if self._holder == me or self._claimed or self._waiting or self._turn.locked() or not self._is_plain:
+            return False
+        changes = companion.changes
         self._claimed = True
         try:
             with self._turn:
@@ -145,7 +141,8 @@ class Committer(Company):
                         # What a reader brings in after this look is what the file has until the commit.
                         if note is not None and note[1] in tier.default:
                             tier.forget_one(note[1])
-                        commit = self._backend.put(key, record, changes.publish_one)
+                        announce = changes.publish_one if in_company or self.shared else None
+                        commit = self._backend.put(key, record, announce)
                     except BaseException:
                         # First what needs no call: an interrupt comes when a call returns.
                         changes.writer = 0
@@ -183,6 +180,8 @@ class Committer(Company):
                 with self._backend.transaction() as txn:
                     yield txn
                     txn.check_size()
+                    # It may have stored the first record that expires.
+                    self._is_plain, self._expiring = False, True
                     self._write_through(txn, (tier,))
                 tier.take_in()
             except RoomPendingError:

@@ -35,6 +35,15 @@ class Batches(Turn):
         self._expiring = True
         self._is_plain = False
         """Whether a commit of one record needs nothing that ``Committer.put`` doesn't do; found out by every other commit."""
+        self.shared = False
+        """Whether another handle of this process has the store open, so that there is another tier to tell of changes."""
+
+    def _in_company(self) -> bool:
+        """Whether another process may have opened the store. Where none has, up to this instant, nobody asks for the write lock,
+        nor for what a writer has left that died; of one that comes now, LMDB's own lock keeps its writes apart from this one.
+        """
+        companion = self._companion
+        return companion.head[companion.company_at] != 0
 
     def _commit_batch(self, batch: list[Write], commits: list[int]) -> None:
         """Commit them together where every one of them can be done, and otherwise each in a nested transaction of its own."""
@@ -101,11 +110,13 @@ class Batches(Turn):
         changed = txn.changed
         if not changed:
             return
-        commit, changes = txn.id, self._companion.changes
+        commit, changes, in_company = txn.id, self._companion.changes, self._in_company()
         try:
             for tier in tiers:
                 tier.forget(changed)
-            changes.publish(commit, changed)
+            # Where there is nobody to tell, nothing is told: who comes this instant, with hardly anything in memory, forgets all.
+            if in_company or self.shared:
+                changes.publish(commit, changed)
             if commits is not None:
                 commits.append(commit)
             txn.commit()
@@ -120,7 +131,7 @@ class Batches(Turn):
             for tier in tiers:
                 tier.abandon(changed)
             raise
-        if self._companion.head[self._companion.company_at]:
+        if in_company:
             changes.settle_one(commit)
         for tier in tiers:
             tier.wrote(commit, changed)

@@ -208,8 +208,8 @@ class Company(Batches):
             self._company = max(len(batch), self._company * 15 // 16)
             self._is_plain = False
             companion = self._companion
-            # As in ``Committer.put``; the first to write, or to go on after a failure, must become a writer besides.
-            locking = companion.head[companion.company_at] or not companion.changes.writer
+            # The first to write, or to go on after a failure, must become a writer besides.
+            locking = self._in_company() or not companion.changes.writer
             try:
                 if not locking or companion.try_lock_writing() or self._lock_writing(batch):
                     self._commit_batch(batch, commits)

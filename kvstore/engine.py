@@ -89,13 +89,17 @@ class Engine:
                 engine = _engines[identity] = cls(identity, options)
             else:
                 engine.require(options)
-            engine.handles += 1
+            engine._count(1)
             return engine
 
     def keep(self) -> None:
         """One handle more, for who uses the engine beside one; given back by ``release``."""
         with _lock:
-            self.handles += 1
+            self._count(1)
+
+    def _count(self, step: int) -> None:
+        self.handles += step
+        self.committer.shared = self.handles > 1
 
     def require(self, wanted: Options) -> None:
         """Refuse what a handle can't share with the ones that are open."""
@@ -117,7 +121,7 @@ class Engine:
     def release(self) -> None:
         """One handle less; the last one closes the file."""
         with _lock:
-            self.handles -= 1
+            self._count(-1)
             if self._torn:
                 # What is open is the parent's, in the middle of a transaction, and ends with this process.
                 return
