@@ -20,7 +20,7 @@ from kvstore.plain import PLAIN, is_plain
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import Any, Final, TypeVar
 
     T = TypeVar("T")
@@ -77,6 +77,23 @@ def dump(binding: bytes, value: object) -> tuple[bytes, bytes, bool]:
     if len(payload) > codec.KEPT_BUFFER:
         codec.renew_packer()
     return pack(binding, payload, False, None), payload, False
+
+
+def dump_all(prefix: bytes, values: Iterable[tuple[bytes, object]]) -> Iterator[bytes]:
+    """As `dump`, the records alone, of many values, each with its encoded key, which follows the prefix in its binding."""
+    pack_plain = codec.pack_plain
+    for encoded, value in values:
+        kind = type(value)
+        try:
+            if kind in PLAIN or ((kind is list or kind is dict) and is_plain(value)):
+                payload = pack_plain(value)
+                if len(payload) <= _COPY_LIMIT:
+                    yield _PLAIN_HEADER + payload + xxh3_64_digest(prefix + encoded + payload, _PLAIN)
+                    continue
+        except (OverflowError, ValueError, RecursionError):
+            codec.renew_packer()  # what it has of the value would come before the next one
+        yield dump(prefix + encoded, value)[0]
+        pack_plain = codec.pack_plain
 
 
 def unpack(binding: bytes, raw: bytes | memoryview) -> tuple[bytes | memoryview, bool, int | None]:

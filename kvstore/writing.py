@@ -8,6 +8,8 @@ returns, so that ``_commit`` may give something else in place of the result, suc
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from itertools import repeat
+from operator import itemgetter
 
 from kvstore import codec, expiry, keys, record
 from kvstore.backends import Reading, Space, Writing
@@ -309,19 +311,15 @@ class WritableSpace(ChangesStructures, ReadableSpace, MutableMapping[Key, "Any"]
         return Prepared(encoded, raw, expires, note)
 
     def _load(self, pairs: list[tuple[Key, Any]], expires: int | None) -> list[tuple[bytes, bytes, None]]:
-        """The records of a load, ready to be put: as ``_prepare``, with nothing for memory and fewer calls."""
-        binding = self._binding
+        """The records of a load, ready to be put: as ``_prepare``, with nothing for memory, and so nothing to copy."""
+        encoded = [keys.encode(key) for key, _ in pairs]
+        if expires is None:
+            raw = record.dump_all(self._binding, zip(encoded, map(itemgetter(1), pairs), strict=True))
+            return [*zip(encoded, raw, repeat(None))]
         records = []
-        for key, value in pairs:
-            encoded = keys.encode(key)
-            if type(value) in SHALLOW:
-                value = value.copy()  # noqa: PLW2901
-            if expires is None:
-                raw = record.dump(binding + encoded, value)[0]
-            else:
-                payload, extended = codec.encode(value)
-                raw = record.pack(binding + encoded, payload, extended, expires)
-            records.append((encoded, raw, None))
+        for key, (_, value) in zip(encoded, pairs, strict=True):
+            payload, extended = codec.encode(value)
+            records.append((key, record.pack(self._binding + key, payload, extended, expires), None))
         return records
 
     def _put(self, txn: Writing, prepared: Prepared) -> None:

@@ -8,6 +8,7 @@ a transaction carries the handles that it knows.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -124,11 +125,12 @@ class WriteTxn(ReadTxn):
         self._change(space, key, None)
 
     def put_all(self, space: Space, records: Sequence[tuple[bytes, bytes, Any]]) -> None:
+        keys, values, notes = zip(*records, strict=True)
         with self._txn.cursor(self._handles.get(space) or self._create(space)) as cursor:
-            cursor.putmulti([(key, record) for key, record, _ in records])
+            cursor.putmulti(zip(keys, values, strict=True))
         self._grew = True
         if space not in self._whole:
-            self.changed.update(((space, key), note) for key, _, note in records)
+            self.changed.update(zip(zip(itertools.repeat(space), keys), notes, strict=True))
             self._hold_bound()
 
     def delete(self, space: Space, key: bytes) -> bool:
