@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _LOOK_SECONDS: Final = 0.05
 """How often a thread that waits for others to commit its write looks whether anybody does."""
 _LINGER_SECONDS: Final = 0.002
-_LINGER_STEP_SECONDS: Final = 0.0001
+_LINGER_STEP_SECONDS: Final = 0.0002
 
 
 class Company(Batches):

@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 BUFFER_LIMIT: Final = 4096
 """So many hits are buffered at the most before one of them replays the buffer."""
 
-_COMMITS_AT_ONCE: Final = 16
-_WRITTEN_BYTES: Final = 1024
-"""So many commits wait at the most to be taken in together, each of one value with a payload of so many bytes: what waits is
-beside the capacity."""
+_WRITTEN_AT_ONCE: Final = 32
+_WRITTEN_BYTES: Final = 32 * 1024
+"""So many written values wait at the most to be taken in together, with so many bytes of payload: they are beside the capacity.
+"""
 
 _NEVER: Final[tuple[Sequence[int], int]] = ((0,), 1)
 
@@ -49,6 +49,7 @@ class MemoryTier(Content):
         super().__init__(capacity, policy)
         self.mark = _NEVER
         self._written: list[tuple[int, Mapping[Change, Note | None]]] = []
+        self._waiting = self._waiting_bytes = 0
         self._commits = backend.commits
         self._changes = changes
         self._seen = 0
@@ -188,18 +189,20 @@ class MemoryTier(Content):
         """
         if self.capacity:
             self._written.append((commit, changed))
+            self._waiting += len(changed)
+            self._waiting_bytes += sum([len(note[3]) for note in changed.values() if note is not None])
 
     def wrote_one(self, commit: int, key: bytes, note: Note) -> None:
         """As ``wrote`` and ``take_in``, of one key of the default space."""
-        waiting = self._written
-        waiting.append((commit, {("", key): note}))
-        if len(waiting) >= _COMMITS_AT_ONCE or len(note[3]) > _WRITTEN_BYTES:
+        self._written.append((commit, {("", key): note}))
+        self._waiting += 1
+        self._waiting_bytes += len(note[3])
+        if self._waiting >= _WRITTEN_AT_ONCE or self._waiting_bytes > _WRITTEN_BYTES:
             self.catch_up()
 
     def take_in(self) -> None:
         """Take in what was written, where it is more than may wait."""
-        waiting = self._written
-        if waiting and (len(waiting) >= _COMMITS_AT_ONCE or not _may_wait(waiting[-1][1])):
+        if self._waiting >= _WRITTEN_AT_ONCE or self._waiting_bytes > _WRITTEN_BYTES:
             self.catch_up()
 
     def _take_in_written(self) -> None:
@@ -212,6 +215,7 @@ class MemoryTier(Content):
         # As in ``_drain``. Should this be interrupted, the tier stands before what is lost, and catches up by the log of changes.
         taken = waiting[:count]
         del waiting[:count]
+        self._waiting = self._waiting_bytes = 0
         for commit, changed in taken:
             if self._seen == commit - 1:
                 self._pass(commit, changed)
@@ -369,12 +373,6 @@ class MemoryTier(Content):
             self._drain()
             counts = {space: counting.frozen() for space, counting in self._counts.items()}
             return TierStats(counts, sum(map(len, self._fronts.values())), self._policy.bytes)
-
-
-def _may_wait(changed: Mapping[Change, Note | None]) -> bool:
-    if len(changed) > 1:
-        return False
-    return all(note is None or len(note[3]) <= _WRITTEN_BYTES for note in changed.values())
 
 
 def own(value: object, payload: bytes) -> object:
