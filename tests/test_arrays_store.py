@@ -60,8 +60,8 @@ def test_a_hit_gives_the_very_same_array_again_whether_written_or_read(open_stor
 def test_an_array_without_an_expiry_is_handed_out_by_nothing(open_store, make):
     writer, reader = open_store(), open_store()
     writer["key"] = make()
-    reader["key"]
     for store in (writer, reader):
+        store["key"]
         assert store._front["key"].hand is None
 
 

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import kvstore
+from kvstore import keys
 from kvstore.coherence import COMPANY, RING_BYTES
 from kvstore.memory import MemoryTier
 from tests.forks import Child
@@ -111,6 +112,43 @@ def test_who_comes_drops_what_a_process_changes_that_was_alone_and_nothing_else(
         other("[store[number] for number in range(100)]")
         store[3] = "new"
         assert other("store[3], store.stats().invalidations, store.stats().entries") == ("new", 1, 100)
+
+
+def published(store, act):
+    """What the ring says that ``act`` has changed; None where it says nothing."""
+    engine = store._engine
+    before = max(cell[0] for cell in engine.backend.commits)
+    act()
+    return engine.companion.changes.between(before, max(cell[0] for cell in engine.backend.commits))
+
+
+WRITES = {
+    "set": lambda store: store.set(5, "new"),
+    "set_many": lambda store: store.set_many({5: "new"}),
+    "transaction": lambda store: store.run(lambda transaction: transaction.set(5, "new")),
+}
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_handle_that_is_alone_publishes_nothing_and_one_in_company_what_it_changes(store, store_path, write):
+    change = [("", keys.encode(5))]
+    assert published(store, lambda: write(store)) is None
+    with kvstore.open(store_path, durability="none") as second:
+        assert published(store, lambda: write(store)) == change
+        assert published(store, lambda: write(second)) == change
+    assert published(store, lambda: write(store)) is None
+    with with_store(store_path, durability="none"):
+        assert published(store, lambda: write(store)) == change
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_commit_that_was_not_published_for_who_came_that_instant_costs_him_everything(store, store_path, write):
+    with kvstore.open(store_path, durability="none") as second:
+        assert second.get_many(range(100)) == started(store)
+        # As if the second one had come between the look whether there is anybody and the commit.
+        store._engine.committer.shared = False
+        assert dropped(second, lambda: write(store)) == 100
+        assert_true(second, started(store) | {5: "new"})
 
 
 def test_a_namespace_that_another_process_drops_is_dropped_alone(store, other):

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import functools
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -75,10 +76,12 @@ class Classifier:
 
 def library_files(limit: int | None) -> list[Path]:
     """The standard library's own files, of every kind, without what was installed or compiled later."""
-    root = Path(sysconfig.get_path("stdlib"))
     skipped = {"site-packages", "dist-packages", "__pycache__"}
-    found = (path for path in root.rglob("*") if skipped.isdisjoint(path.relative_to(root).parts))
-    return sorted(path for path in found if path.is_file())[:limit]
+    found: list[Path] = []
+    for folder, folders, names in os.walk(sysconfig.get_path("stdlib")):
+        folders[:] = [name for name in folders if name not in skipped]
+        found += (path for name in names if (path := Path(folder, name)).is_file())
+    return sorted(found)[:limit]
 
 
 def under_progress_bar(files: list[Path], label: str) -> Iterator[Path]:

@@ -17,6 +17,7 @@ import pytest
 
 import kvstore
 from kvstore_cli.main import main
+from tests.threads import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 # Buffered as with a user: unbuffered output has none of the troubles that this is about.
@@ -66,6 +67,13 @@ def fails(run):
     return command
 
 
+class Command(subprocess.Popen[bytes]):
+    """A process that nobody waits for in vain."""
+
+    def wait(self, timeout: float | None = PATIENCE_SECONDS) -> int:
+        return super().wait(timeout)
+
+
 @pytest.fixture
 def start():
     """start("dump", path, stdout=PIPE, ignoring=SIGHUP) -> Popen, of the command as it is installed.
@@ -79,7 +87,7 @@ def start():
         try:
             if ignoring is not None:
                 signal.signal(ignoring, signal.SIG_IGN)
-            process = subprocess.Popen(
+            process = Command(
                 [sys.executable, "-m", "kvstore_cli", *map(os.fspath, arguments)],
                 env=ENVIRONMENT,
                 **options,

@@ -12,6 +12,7 @@ from subprocess import PIPE
 import pytest
 
 import kvstore
+from tests.threads import PATIENCE_SECONDS
 
 READING = [("ls",), ("ls", "--long"), ("get", "a"), ("stats",), ("stats", "--json"), ("dump",)]
 
@@ -187,6 +188,25 @@ class TestInterrupted:
         assert process.wait() == code
         assert process.stderr.read() == b""
         assert list(tmp_path.iterdir()) == []
+
+    def test_a_signal_ends_it_even_where_python_lets_no_exception_out(self, shell, number, code):
+        program = f"""
+import os, signal, time, weakref
+from kvstore_cli import group, main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+def run(_):
+    thing = set()
+    reference = weakref.ref(thing, lambda _: os.kill(os.getpid(), {int(number)}))
+    del thing
+    time.sleep({PATIENCE_SECONDS})
+
+group.run = run
+raise SystemExit(main.main())
+"""
+        done = shell("", start=f"-c {shlex.quote(program)}")
+        assert (done.returncode, done.stderr) == (code, b"")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=["INT", "TERM", "HUP"])

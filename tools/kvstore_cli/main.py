@@ -14,20 +14,24 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Final, NoReturn
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+_AGAIN_SECONDS: Final = 0.01
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code of the command with these arguments, by default those of the process."""
+    unraisable = sys.unraisablehook
     try:
         _occupy_standard_streams()
         for number in (signal.SIGTERM, signal.SIGHUP):
             # nohup has a command ignore what would end it: so it does.
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, _leave)
+        sys.unraisablehook = _insist
         # Late, so that an interrupt in the midst of the imports is as quiet as any other.
         from kvstore_cli.group import run  # noqa: PLC0415
 
@@ -37,12 +41,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
     finally:
+        sys.unraisablehook = unraisable
         _settle_output()
 
 
 def _leave(number: int, _: object) -> NoReturn:
     """Unwind, so that whatever is half done is cleared away."""
     sys.exit(128 + number)
+
+
+def _insist(unraisable: sys.UnraisableHookArgs) -> None:
+    """Raise anew, a moment later, what a signal has raised where Python lets nothing out, as while an import ends."""
+    error = unraisable.exc_value
+    if not isinstance(error, (KeyboardInterrupt, SystemExit)):
+        sys.__unraisablehook__(unraisable)
+        return
+
+    def again(*_: object) -> NoReturn:
+        raise error
+
+    signal.signal(signal.SIGALRM, again)
+    signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
 
 
 def _occupy_standard_streams() -> None:
