@@ -1,9 +1,9 @@
 """Writers in company: those that arrive while a commit is under way wait, and share the next one.
 
 A durable commit costs the same two flushes for one write as for a hundred. So whoever gets the turn commits for
-everybody who is waiting. Where threads came in company before, the first of the next ones waits a moment for the others,
-and the last commits for all: it is awake already. What nobody looks after is left to the *courier*, a thread of its own,
-which starts when it is first needed; so is whatever an event loop posts.
+everybody who is waiting. Where commits are flushed and threads came in company before, the first of the next ones waits
+a moment for the others, and the last commits for all: it is awake already. What nobody looks after is left to the
+*courier*, a thread of its own, which starts when it is first needed; so is whatever an event loop posts.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Company(Batches):
 
     def __init__(self, backend: Backend, companion: Companion) -> None:
         super().__init__(backend, companion)
+        self._lingers = backend.flushes
         self._reset_company()
 
     def _reset_company(self) -> None:
@@ -205,7 +206,8 @@ class Company(Batches):
                     batch.append(queue.popleft())
             if not batch:
                 return
-            self._company = max(len(batch), self._company * 15 // 16)
+            if self._lingers:
+                self._company = max(len(batch), self._company * 15 // 16)
             self._is_plain = False
             companion = self._companion
             # The first to write, or to go on after a failure, must become a writer besides.

@@ -47,6 +47,7 @@ class LmdbBackend:
         self.readonly = options.readonly
         self.companion = self.companion_of(identity)
         self.bounded = options.max_size is not None
+        self.flushes = options.durability != "none"
         self._readers_checked = 0
         self.hot_list = lmdb_file.beside(identity, "-hot")
         self._limit = SizeLimit(identity, options.max_size)

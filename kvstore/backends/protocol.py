@@ -157,6 +157,9 @@ class Backend(Protocol):
     bounded: bool
     """Whether it has a ``max_size``, so that ``check_size`` has something to check."""
 
+    flushes: bool
+    """Whether a commit waits for the medium, so that it takes as long for many writes as for one."""
+
     @property
     def commits(self) -> tuple[Sequence[int], Sequence[int]]:
         """Cells that tell of commits without a call into the engine: ``commits[0][0]`` and ``commits[1][0]`` are the two
