@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 ROOT = Path(__file__).resolve().parent.parent
 BUDGET = Path(__file__).with_suffix(".json")
 TIMES = 33
-"""How often each path is taken. The median counts: one commit in sixteen does what the others leave undone."""
+"""How often each path is taken. The median counts: one call in many does what the others have left undone."""
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
