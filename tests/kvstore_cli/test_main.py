@@ -194,7 +194,8 @@ class TestInterrupted:
 import os, signal, time, weakref
 from kvstore_cli import group, main
 
-signal.signal(signal.SIGINT, signal.default_int_handler)
+# Even where a shell has these tests ignore it.
+signal.signal({int(number)}, signal.default_int_handler if {int(number)} == signal.SIGINT else signal.SIG_DFL)
 
 def run(_):
     thing = set()
