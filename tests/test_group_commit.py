@@ -9,22 +9,28 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 import kvstore
+from kvstore import commit_company
 from kvstore.backends.lmdb_write import WriteTxn
 from kvstore.errors import StoreFullError, TransactionError
 from tests.threads import PATIENCE_SECONDS, until
 from tests.tiers import assert_books_balance, assert_memory_is_true
 
 
+@pytest.fixture(params=["full", "none"])
+def durability(request):
+    return request.param
+
+
 @pytest.fixture
-def store(store_path):
-    with kvstore.open(store_path, durability="none") as store:
+def store(store_path, durability):
+    with kvstore.open(store_path, durability=durability) as store:
         yield store
 
 
 @pytest.fixture
-def fresh(store_path, store):
+def fresh(store_path, store, durability):
     """A reader without memory."""
-    with kvstore.open(store_path, durability="none", cache_size=0) as fresh:
+    with kvstore.open(store_path, durability=durability, cache_size=0) as fresh:
         yield fresh
 
 
@@ -97,6 +103,39 @@ def test_sets_that_share_a_commit_are_put_in_one_call_and_in_no_nested_transacti
     written_together(store, *(lambda name=name: into.set(name, [name]) for name in range(20)))
     assert calls == [(space, 20)]
     assert dict(into) == {"first": 0, **{name: [name] for name in range(20)}}
+
+
+@pytest.mark.parametrize("durability", ["full"], indirect=True)
+def test_where_writers_came_together_the_last_one_to_come_again_commits_for_all(store, monkeypatch):
+    written_together(store, *(lambda name=name: store.set(name, 0) for name in range(3)))
+    monkeypatch.setattr(commit_company, "_LINGER_SECONDS", PATIENCE_SECONDS)
+    monkeypatch.setattr(commit_company, "_LINGER_STEP_SECONDS", PATIENCE_SECONDS)
+    committer, by = store._engine.committer, []
+    commit_waiting = committer._commit_waiting
+    monkeypatch.setattr(
+        committer, "_commit_waiting", lambda queue: [by.append(threading.get_ident()), commit_waiting(queue)]
+    )
+    before = commits_of(store)
+
+    def write(number):
+        store.set(number, 1)
+        return threading.get_ident()
+
+    with ThreadPoolExecutor(3) as pool:
+        futures = []
+        for number in range(3):
+            futures.append(pool.submit(write, number))
+            until(lambda: len(committer._waiting) == len(futures) or by)
+        writers = [future.result(PATIENCE_SECONDS) for future in futures]
+    assert by == [writers[-1]]
+    assert commits_of(store) == before + 1
+    assert dict(store) == dict.fromkeys(range(3), 1)
+
+
+@pytest.mark.parametrize("durability", ["none"], indirect=True)
+def test_where_commits_are_not_flushed_nobody_waits_for_others_to_come(store):
+    written_together(store, *(lambda name=name: store.set(name, 0) for name in range(3)))
+    assert store._engine.committer._company == 1
 
 
 def test_in_a_shared_commit_each_sees_what_came_before(store, fresh):
