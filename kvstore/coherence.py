@@ -87,6 +87,15 @@ class Changes(KnownChanges, Protocol):
     def publish_one(self, commit: int, key: bytes) -> None:
         """As ``publish``, of a commit that changes one key of the default space."""
 
+    def note(self, commit: int, changed: Collection[Change]) -> None:
+        """As ``publish``, to this process alone, and only until the next one: where nobody else has a memory to keep true.
+
+        Its readers find the commit in the file before its writer can tell them of it.
+        """
+
+    def note_one(self, commit: int, key: bytes) -> None:
+        """As ``note``, of a commit that changes one key of the default space."""
+
     def settle_one(self, commit: int) -> None:
         """Make what was published of a commit good for ever: it took place."""
 
@@ -100,6 +109,12 @@ class NoChanges:
         """Nobody to tell."""
 
     def publish_one(self, commit: int, key: bytes) -> None:
+        """Nobody to tell."""
+
+    def note(self, commit: int, changed: Collection[Change]) -> None:
+        """Nobody to tell."""
+
+    def note_one(self, commit: int, key: bytes) -> None:
         """Nobody to tell."""
 
     def settle_one(self, commit: int) -> None:
@@ -139,6 +154,8 @@ class Ring:
         self.writer = 0
         self._to_settle = _NOTHING
         """The last commit that ``publish_one`` has mapped an entry of, where its slot is, and the entry's length and checksum."""
+        self._noted: tuple[int, int, Collection[Change]] = (0, 0, ())
+        """The last commit that was noted, its writer, and what it changes; believed while that writer goes on."""
 
     def reset(self) -> None:
         """Forget everything. For the only process that has the store open."""
@@ -176,6 +193,12 @@ class Ring:
         start = _HEAD_BYTES + commit % _SLOTS * _SLOT_BYTES
         memory[start : start + _SLOT.size + length] = _SLOT.pack(commit, writer, 0, length, checksum ^ writer) + entry
         self._to_settle = commit if writer else 0, start, length, checksum
+
+    def note(self, commit: int, changed: Collection[Change]) -> None:
+        self._noted = commit, self.writer, changed
+
+    def note_one(self, commit: int, key: bytes) -> None:
+        self._noted = commit, self.writer, (("", key),)
 
     def _put_slot(self, commit: int, slot: bytes) -> None:
         start = _HEAD_BYTES + commit % _SLOTS * _SLOT_BYTES
@@ -225,6 +248,9 @@ class Ring:
                 self._put(settled, _HEAD_BYTES + number * _SLOT_BYTES)
 
     def between(self, seen: int, current: int) -> list[Change] | None:
+        noted, writer, changed_now = self._noted
+        if current == noted == seen + 1 and writer == self.writer != _SETTLED:
+            return [change for change in changed_now if not change[0].startswith(OWN_SPACE)]
         if current - seen > _SLOTS or self._next_position() is None:
             return None
         changes: list[Change] = []

@@ -141,7 +141,7 @@ class Committer(Company):
                         # What a reader brings in after this look is what the file has until the commit.
                         if note is not None and note[1] in tier.default:
                             tier.forget_one(note[1])
-                        announce = changes.publish_one if in_company or self.shared else None
+                        announce = changes.publish_one if in_company or self.shared else changes.note_one
                         commit = self._backend.put(key, record, announce)
                     except BaseException:
                         # First what needs no call: an interrupt comes when a call returns.

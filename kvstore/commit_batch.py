@@ -114,9 +114,12 @@ class Batches(Turn):
         try:
             for tier in tiers:
                 tier.forget(changed)
-            # Where there is nobody to tell, nothing is told: who comes this instant, with hardly anything in memory, forgets all.
+            # Where there is no other to tell, this process's readers are: who comes this instant, with hardly anything in memory,
+            # forgets all.
             if in_company or self.shared:
                 changes.publish(commit, changed)
+            else:
+                changes.note(commit, changed)
             if commits is not None:
                 commits.append(commit)
             txn.commit()
@@ -135,6 +138,8 @@ class Batches(Turn):
             changes.settle_one(commit)
         for tier in tiers:
             tier.wrote(commit, changed)
+        # The values that are in it are the tiers' to keep.
+        changes.note(0, ())
 
 
 class _ApartError(Exception):

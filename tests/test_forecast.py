@@ -15,6 +15,7 @@ import kvstore
 import kvstore.aio
 from bench import forecasting, loads
 from bench.__main__ import line
+from bench.rows import NotMeasurableError
 from kvstore import memory_sample
 from kvstore.errors import KvstoreError, StoreClosedError
 from kvstore.forecast import Forecast, Prediction
@@ -246,7 +247,10 @@ def test_a_value_larger_than_a_size_is_missed_there_and_hit_at_a_larger_one(open
 @pytest.mark.torture
 @pytest.mark.parametrize("row", forecasting.ROWS[:3], ids=lambda row: row.operation)
 def test_it_is_within_its_error_on_whole_loads(row, tmp_path):
-    result = row.measure(tmp_path)
+    try:
+        result = row.measure(tmp_path)
+    except NotMeasurableError as reason:
+        pytest.skip(str(reason))
     assert row.limit.holds(result.ratio), line(row, result)
 
 

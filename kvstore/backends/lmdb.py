@@ -189,15 +189,14 @@ class LmdbBackend:
         except lmdb.Error as error:
             raise self._limit.translated(error) from error
 
-    def put(self, key: bytes, record: bytes, announce: Callable[[int, bytes], object] | None) -> int:
+    def put(self, key: bytes, record: bytes, announce: Callable[[int, bytes], object]) -> int:
         # Nothing here opens a handle, so it needs no gate: LMDB's own lock keeps other writers away.
         try:
             txn = self._env.begin(write=True)
             try:
                 commit: int = txn.id()
                 txn.put(key, record)
-                if announce is not None:
-                    announce(commit, key)
+                announce(commit, key)
                 txn.commit()
             finally:
                 # Not aborted; see ``roll_back_where_referenced``.

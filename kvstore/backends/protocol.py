@@ -186,9 +186,9 @@ class Backend(Protocol):
         process, and rolls back at the end unless it was committed.
         """
 
-    def put(self, key: bytes, record: bytes, announce: Callable[[int, bytes], object] | None) -> int:
-        """Write one record to the default space, commit, and give the commit's id. ``announce``, if any, is called with the id
-        and the key before the commit. The caller keeps this process's other writers away, and ``max_size`` isn't looked at.
+    def put(self, key: bytes, record: bytes, announce: Callable[[int, bytes], object]) -> int:
+        """Write one record to the default space, commit, and give the commit's id. ``announce`` is called with the id and the
+        key before the commit. The caller keeps this process's other writers away, and ``max_size`` isn't looked at.
         """
 
     def transaction(self) -> AbstractContextManager[Writing]:
