@@ -78,12 +78,14 @@ class Committer(Company):
             return result
 
         companion = self._companion
+        # The first to write, or to go on after a failure, must become a writer besides.
+        locking = self._in_company() or not companion.changes.writer
         self._claimed = True
         try:
             with self._turn:
                 try:
                     self._holder = me
-                    if not companion.try_lock_writing():
+                    if locking and not companion.try_lock_writing():
                         companion.lock_writing(timeout)
                     try:
                         result = self._backend.write(work)
@@ -94,10 +96,11 @@ class Committer(Company):
                 finally:
                     # First what needs no call: an interrupt comes when a call returns.
                     self._holder = None
-                    try:
-                        companion.unlock_writing()
-                    except OSError as error:
-                        raise io_error(error, self._identity) from error
+                    if locking:
+                        try:
+                            companion.unlock_writing()
+                        except OSError as error:
+                            raise io_error(error, self._identity) from error
         finally:
             self._claimed = False
             if self._waiting:

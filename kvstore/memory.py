@@ -219,8 +219,8 @@ class MemoryTier(Content):
         for commit, changed in taken:
             if self._seen == commit - 1:
                 self._pass(commit, changed)
-            else:
-                self._follow_changes()
+            elif self._seen < commit:
+                self._follow_changes(self._newest())
             if self._seen == commit:
                 make = self.maker.make
                 self._insert_written(
@@ -246,21 +246,37 @@ class MemoryTier(Content):
         self._seen = commit
 
     def _catch_up(self) -> None:
-        if self.capacity:
+        if not self.capacity:
+            return
+        while True:
+            newest = self._newest()
+            # A writer of this process tells of a commit before it begins the next one. So all but the newest one are waiting by
+            # now; and where the log has given up its note of that for one of the next, it is waiting, too.
             self._take_in_written()
-            self._follow_changes()
+            if self._seen > newest:
+                newest = self._newest()
+            if self._follow_changes(newest, unless=self._written):
+                return
 
-    def _follow_changes(self) -> None:
-        newest = max(self._commits[0][0], self._commits[1][0])
+    def _newest(self) -> int:
+        return max(self._commits[0][0], self._commits[1][0])
+
+    def _follow_changes(self, newest: int, unless: Sequence[object] = ()) -> bool:
+        """Stand at the newest commit, with nothing of what has changed up to there; whether that was done, which it isn't where
+        the log doesn't know, and there is something in ``unless``.
+        """
         if newest != self._seen:
-            self._drain()
             changed = self._changes.between(self._seen, newest) if newest > self._seen else None
+            if changed is None and unless:
+                return False
+            self._drain()
             if changed is None:
                 self._drop_everything()
                 self._sample.cleared()
             else:
                 self._drop(changed)
         self._stand_at(newest)
+        return True
 
     def _stand_at(self, commit: int) -> None:
         self._seen = commit

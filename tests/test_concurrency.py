@@ -36,6 +36,28 @@ def fresh(store_path, store):
 # -- statistics ------------------------------------------------------------------------------------
 
 
+def test_a_writer_costs_memory_the_keys_that_it_writes_and_no_others(store):
+    store.set_many((number, [number]) for number in range(1_000))
+    before, writes, ended = store.stats(), 500, threading.Event()
+
+    def read():
+        while not ended.is_set():
+            for number in range(1_000):
+                assert store[number] == [number]
+
+    def write():
+        try:
+            for number in range(writes):
+                store[number] = [number]
+        finally:
+            ended.set()
+
+    with switching_often():
+        at_once(read, read, write)
+    # Each once, and once more where it was read again before its writer could tell of it.
+    assert (store.stats() - before).invalidations <= 2 * writes
+
+
 @pytest.mark.parametrize("policy", policies.NAMED)
 def test_statistics_are_exact_under_sixteen_threads(store_path, policy):
     lookups, absent = 1_000, 200
