@@ -16,7 +16,6 @@ import weakref
 from collections.abc import Iterator
 
 from kvstore.backends import Backend, Options, companion_of, connect, identify
-from kvstore.commit import Committer
 from kvstore.errors import KvstoreError, StoreBusyError, StoreClosedError, TransactionError
 
 TYPE_CHECKING = False
@@ -54,6 +53,9 @@ class Engine:
     """What the handles of one store share. Made by ``acquire``, given back by ``release``."""
 
     def __init__(self, identity: str, options: Options) -> None:
+        # With the first store, as the backend and the companion.
+        from kvstore.commit import Committer
+
         self.identity = identity
         self.options = options
         self.backend, self.companion = _open_present(identity, options)
