@@ -231,6 +231,10 @@ class Company(Batches):
                 self._waiting.extendleft(write for write in reversed(batch) if not write.done)
             raise
         else:
+            if self._lingers:
+                # Those who came meanwhile are of the company, too: the next commit is for all. By its batches alone one that
+                # had once fallen apart would go on in two halves, each flushing while the other comes.
+                self._company = max(self._company, len(batch) + sum(map(len, queues)))
             settle(batch)
             # Those who are told wake up meanwhile.
             for tier in {write.tier for write in batch}:

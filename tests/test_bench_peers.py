@@ -9,8 +9,9 @@ import pytest
 
 from bench.children import environment
 from bench.rows import NotMeasurableError
+from bench_peers import measuring
 from bench_peers.contenders import CONTENDERS
-from bench_peers.measuring import Standing, in_turn, throughput
+from bench_peers.measuring import Done, Standing, in_turn, rate, work
 from bench_peers.peer import PAYLOADS, SMALL, Locked
 from bench_peers.report import Table
 from bench_peers.workloads import WORKLOADS, YCSB, Drawn
@@ -82,10 +83,28 @@ def test_a_workload_leaves_the_records_that_it_found(workload, tmp_path):
 
 def test_operations_that_may_not_be_repeated_are_done_once_and_the_others_as_long_as_it_takes():
     once, again = [], []
-    throughput(Drawn(range(10), once.extend, once=True), 60)
+    work(Drawn(range(10), once.extend, once=True), 60)
     assert once == list(range(10))
-    throughput(Drawn(range(10), again.extend), 0.001)
+    work(Drawn(range(10), again.extend), 0.001)
     assert again[:12] == [*range(10), 0, 1]
+
+
+def test_what_one_did_after_the_others_had_ended_does_not_count_as_done_beside_them():
+    assert rate(Done(50, 10.0, 11.0)) == 50
+    assert rate(Done(10, 10.0, 11.0), Done(30, 10.5, 14.0)) == 10
+
+
+def test_a_thread_that_got_to_do_many_at_once_looks_at_the_clock_again_when_it_has_to_wait(monkeypatch):
+    now, parts = [0.0], []
+    monkeypatch.setattr(measuring.time, "monotonic", lambda: now[0])
+
+    def steps(part):
+        parts.append(len(part))
+        now[0] += 0.0001 if len(parts) < 6 else 0.001 * len(part)
+
+    assert work(Drawn(range(1000), steps), 0.2).end < 0.21
+    assert parts[5] == 32
+    assert max(parts[-10:]) <= 2
 
 
 def test_a_contender_that_fails_has_its_reason_in_its_cell_and_the_others_their_rates():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
@@ -130,6 +131,44 @@ def test_where_writers_came_together_the_last_one_to_come_again_commits_for_all(
     assert by == [writers[-1]]
     assert commits_of(store) == before + 1
     assert dict(store) == dict.fromkeys(range(3), 1)
+
+
+@pytest.mark.parametrize("durability", ["full"], indirect=True)
+def test_who_comes_while_others_commit_is_of_their_company_and_the_next_commit_is_for_all(store, monkeypatch):
+    committer, committing, may_commit, over = store._engine.committer, *(threading.Event() for _ in range(3))
+    commit = WriteTxn.commit
+
+    def commit_when_allowed(txn):
+        committing.set()
+        assert may_commit.wait(PATIENCE_SECONDS)
+        commit(txn)
+
+    # Whoever waits for the company has all the time there is.
+    patient = SimpleNamespace(sleep=lambda _: over.wait(PATIENCE_SECONDS), monotonic=lambda: 0)
+    store["first"] = 0
+    with ThreadPoolExecutor(4) as pool:
+        with a_commit_under_way(store):
+            together = [pool.submit(store.set, number, 1) for number in range(2)]
+            until(lambda: len(committer._waiting) == 2)
+            monkeypatch.setattr(WriteTxn, "commit", commit_when_allowed)
+            monkeypatch.setattr(commit_company, "time", patient)
+            monkeypatch.setattr(commit_company, "_LINGER_STEP_SECONDS", PATIENCE_SECONDS)
+        assert committing.wait(PATIENCE_SECONDS)
+        before = commits_of(store)
+        together.append(pool.submit(store.set, 2, 1))
+        until(lambda: len(committer._waiting) == 1)
+        may_commit.set()
+        for future in together[:2]:
+            future.result(PATIENCE_SECONDS)
+        assert commits_of(store) == before + 1
+        again = [pool.submit(store.set, 3, 1)]
+        until(lambda: len(committer._waiting) == 2)
+        again.append(pool.submit(store.set, 4, 1))
+        for future in [*together, *again]:
+            future.result(PATIENCE_SECONDS)
+        assert commits_of(store) == before + 2
+        over.set()
+    assert dict(store) == {"first": 0, **dict.fromkeys(range(5), 1)}
 
 
 @pytest.mark.parametrize("durability", ["none"], indirect=True)

@@ -9,6 +9,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bench.rows import NotMeasurableError
@@ -29,24 +30,43 @@ VALUES = 64
 """How many different values are written."""
 
 
-def throughput(drawn: Drawn, seconds: float) -> float:
-    """Records a second, over about that long; the clock is looked at once a millisecond."""
+@dataclass(frozen=True, slots=True)
+class Done:
+    """So many records, from when until when by the clock that all of the machine's processes share."""
+
+    records: int
+    begin: float
+    end: float
+
+
+def rate(*done: Done) -> float:
+    """Records a second of all together, from the first one's begin to the last one's end: a sum of rates would count what one
+    did when the others had ended already.
+    """
+    return sum(one.records for one in done) / (max(one.end for one in done) - min(one.begin for one in done))
+
+
+def work(drawn: Drawn, seconds: float) -> Done:
+    """Do the operations for about that long. The clock is looked at once a millisecond."""
     operations, steps = drawn.operations, drawn.steps
     done = at = 0
     size = 1
-    begin = last = time.perf_counter()
+    begin = last = time.monotonic()
     while True:
         part = operations[at : at + size]
         steps(part)
         done += len(part)
         at += len(part)
-        now = time.perf_counter()
+        now = time.monotonic()
         if at >= len(operations):
             at = 0
         if now - begin >= seconds or (drawn.once and not at):
-            return done * drawn.weight / (now - begin)
+            return Done(done * drawn.weight, begin, now)
         if now - last < 0.001:
             size *= 2
+        elif now - last > 0.002:
+            # Of several threads one may get to do many in a row, and then has to wait for each.
+            size = max(1, size // 2)
         last = now
 
 
@@ -75,15 +95,15 @@ class Standing:
 
             def measure(seconds: float) -> float:
                 self.reopen()
-                return throughput(self.draw(workload), seconds)
+                return rate(work(self.draw(workload), seconds))
 
             return measure
         drawn = self.draw(workload)
 
         def measure_open(seconds: float) -> float:
-            rate = throughput(drawn, seconds)
+            done = work(drawn, seconds)
             drawn.after()
-            return rate
+            return rate(done)
 
         return measure_open
 
@@ -95,12 +115,12 @@ class Standing:
         def measure(seconds: float) -> float:
             together = threading.Barrier(count)
 
-            def one(drawn: Drawn) -> float:
+            def one(drawn: Drawn) -> Done:
                 together.wait()
-                return throughput(drawn, seconds)
+                return work(drawn, seconds)
 
             with ThreadPoolExecutor(count) as pool:
-                return sum(pool.map(one, each))
+                return rate(*pool.map(one, each))
 
         return measure
 
@@ -111,16 +131,18 @@ class Standing:
         context = multiprocessing.get_context("spawn")
 
         def measure(seconds: float) -> float:
-            together, rates = context.Barrier(count), context.SimpleQueue()
+            together, reports = context.Barrier(count), context.SimpleQueue()
             shared = (self.contender, self._place, self._payload.name, self.keys, workload.name, seconds)
-            children = [context.Process(target=_child, args=(*shared, seed, together, rates)) for seed in range(count)]
+            children = [
+                context.Process(target=_child, args=(*shared, seed, together, reports)) for seed in range(count)
+            ]
             for child in children:
                 child.start()
             for child in children:
                 child.join()
             if any(child.exitcode for child in children):
                 raise NotMeasurableError(f"one of {count} processes at once fails")
-            return float(sum(rates.get() for _ in children))
+            return rate(*[reports.get() for _ in children])
 
         return measure
 
@@ -134,16 +156,16 @@ def _child(
     seconds: float,
     seed: int,
     together: Barrier,
-    rates: Any,
+    reports: Any,
 ) -> None:
     """One of several processes. It is told of payload and workload by name: their functions can't be sent."""
     stored = next(one for one in PAYLOADS if one.name == payload)
     chosen = next(one for one in WORKLOADS if one.name == workload)
     peer = contender.make(place, stored)
     drawn = chosen.draw(peer, keys, stored.values(VALUES), seed)
-    throughput(drawn, seconds)  # into its memory, before the others start
+    work(drawn, seconds)  # into its memory, before the others start
     together.wait(60)
-    rates.put(throughput(drawn, seconds))
+    reports.put(work(drawn, seconds))
     peer.close()
 
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from bench.rows import NotMeasurableError
-from bench_peers.measuring import Standing, throughput
+from bench_peers.measuring import Standing, rate, work
 from bench_peers.peer import SMALL, Contender
 from bench_peers.workloads import Drawn
 
@@ -45,10 +45,10 @@ def at_size(contender: Contender, place: Path, records: int) -> tuple[float | st
                 get(key)
 
         from_file = Drawn([standing.keys[number] for number in cold], steps, once=True)
-        first = throughput(from_file, 0.5)
+        first = rate(work(from_file, 0.5))
         hot = Drawn([standing.keys[number] for number in chance.sample(range(records), HOT)] * 10, steps)
         steps(hot.operations)
-        again = statistics.median(throughput(hot, 0.05) for _ in range(9))
+        again = statistics.median(rate(work(hot, 0.05)) for _ in range(9))
         opening = statistics.median(opened) if opened else "finds nothing when it is opened again"
         return opening, 1 / again, 1 / first
     finally:

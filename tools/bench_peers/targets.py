@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.timing import Sample
 
 FEW = 10_000
-WRITERS = 8
+WRITERS = (8, 32)
 WRITE = next(workload for workload in WORKLOADS if workload.name == "write")
 
 
@@ -50,7 +50,7 @@ def durable_write(theirs: Contender, at_least: float, *, writers: int) -> Row:
                 sides: list[Sample] = [rate(writes(standing, 8), operations=8) for standing in (ours, other)]
                 return compare(*sides, rounds=100, unit="/s")
             together = [standing.threaded(WRITE, writers) for standing in (ours, other)]
-            return compare(lambda: together[0](0.1), lambda: together[1](0.1), rounds=15, warmup=1, unit="/s")
+            return compare(lambda: together[0](0.2), lambda: together[1](0.2), rounds=15, warmup=1, unit="/s")
         finally:
             other.peer.close()
             ours.peer.close()
@@ -98,6 +98,11 @@ def rows(many: int) -> list[Row]:
         hot_read(ROCKSDICT, 3),
         hot_read(REDIS, 80),
         durable_write(LMDB, 0.85, writers=1),
-        *(durable_write(theirs, 1, writers=WRITERS) for theirs in DURABLE if theirs is not KVSTORE),
+        *(
+            durable_write(theirs, 1, writers=writers)
+            for writers in WRITERS
+            for theirs in DURABLE
+            if theirs is not KVSTORE
+        ),
         latency(many),
     ]
