@@ -72,9 +72,15 @@ class Company(Batches):
                 elif deadline is not None and time.monotonic() > deadline and not write.done:
                     self._refuse_late(write)
         except BaseException:
-            # An interrupted write must not be committed after its caller was told.
-            with contextlib.suppress(ValueError):
-                waiting.remove(write)
+            # An interrupted write must not be committed after its caller was told, so it is taken back. Another thread that has
+            # it in a batch has it done, or puts it back, before it gives up the turn.
+            for _ in range(2):
+                try:
+                    waiting.remove(write)
+                except ValueError:
+                    if not write.done:
+                        with self._turn:
+                            pass
             raise
         if write.error is not None:
             raise write.error
