@@ -134,6 +134,15 @@ class Engine:
 
     def release(self) -> None:
         """One handle less; the last one closes the file."""
+        try:
+            if self.handles == 1 and not self._torn:
+                # Whoever is inside a transaction may open another store in it, so it isn't waited for with the lock held.
+                with contextlib.suppress(TransactionError), self.committer.turn():
+                    pass
+        finally:
+            self._release()
+
+    def _release(self) -> None:
         with _lock:
             self._count(-1)
             if self._torn:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -261,6 +264,57 @@ def test_writes_purge_what_was_first_to_end_in_a_shared_commit(store_path):
         store["next"] = 1
         with store._view() as view:
             assert view.count("") == 2
+
+
+def test_a_write_interrupted_while_another_thread_commits_it_is_done_when_its_caller_hears(store, monkeypatch):
+    committer, told = store._engine.committer, threading.Event()
+
+    def interrupt_and_commit(txn, commit=WriteTxn.commit):
+        os.kill(os.getpid(), signal.SIGINT)
+        # Longer than it would take to tell too early.
+        told.wait(0.2)
+        commit(txn)
+
+    def commit_what_waits():
+        until(lambda: len(committer._waiting) == 1)
+        monkeypatch.setattr(WriteTxn, "commit", interrupt_and_commit)
+        with committer._turn:
+            committer._commit_waiting(committer._waiting)
+
+    store["a"] = 0
+    # It waits for others to come, and for one of them to commit.
+    monkeypatch.setattr(committer, "_company", 2)
+    monkeypatch.setattr(committer, "_claimed", True)
+    monkeypatch.setattr(commit_company, "_LOOK_SECONDS", PATIENCE_SECONDS)
+    with ThreadPoolExecutor(1) as pool:
+        committed = pool.submit(commit_what_waits)
+        with pytest.raises(KeyboardInterrupt):
+            store["a"] = 1
+        told.set()
+        assert store["a"] == 1
+        committed.result(PATIENCE_SECONDS)
+
+
+def test_another_store_may_be_opened_inside_a_transaction_of_one_that_is_being_closed(store, tmp_path):
+    inside = threading.Event()
+
+    def open_another():
+        with store.transaction() as transaction:
+            transaction["a"] = 1
+            inside.set()
+            until(lambda: not store._finalizer.alive)
+            # It waits by now, or will.
+            time.sleep(0.05)
+            kvstore.open(tmp_path / "other.kv", durability="none").close()
+
+    thread = threading.Thread(target=open_another, daemon=True)
+    closing_thread = threading.Thread(target=store.close, daemon=True)
+    thread.start()
+    assert inside.wait(PATIENCE_SECONDS)
+    closing_thread.start()
+    for each in (thread, closing_thread):
+        each.join(PATIENCE_SECONDS)
+        assert not each.is_alive()
 
 
 def test_a_store_closes_where_an_interrupt_came_as_its_thread_was_started(store, monkeypatch):
