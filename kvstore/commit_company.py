@@ -72,9 +72,15 @@ class Company(Batches):
                 elif deadline is not None and time.monotonic() > deadline and not write.done:
                     self._refuse_late(write)
         except BaseException:
-            # An interrupted write must not be committed after its caller was told.
-            with contextlib.suppress(ValueError):
-                waiting.remove(write)
+            # An interrupted write must not be committed after its caller was told, so it is taken back. Another thread that has
+            # it in a batch has it done, or puts it back, before it gives up the turn.
+            for _ in range(2):
+                try:
+                    waiting.remove(write)
+                except ValueError:
+                    if not write.done:
+                        with self._turn:
+                            pass
             raise
         if write.error is not None:
             raise write.error
@@ -192,6 +198,8 @@ class Company(Batches):
                     # One failing batch has told its writers; the next one is another matter.
                     with contextlib.suppress(BaseException):
                         self._commit_waiting(waiting, posted)
+        # Where an interrupt came as one was started, there are two: each has to hear that it is over.
+        self._call_courier()
 
     # -- all that wait -----------------------------------------------------------------------------------------------
 
@@ -224,8 +232,9 @@ class Company(Batches):
         except Exception as error:
             settle(batch, error)
         except BaseException:
-            # Meant for this thread alone. The others' writes wait for a turn of their own, unless they may be in the file.
-            if commits:
+            # In the main thread, which alone hears signals, it is meant for that alone: the others' writes wait for a turn of
+            # their own, unless they may be in the file. Elsewhere one of the writes has raised it, and would do so again.
+            if commits or threading.current_thread() is not threading.main_thread():
                 settle(batch, TransactionError("the commit was interrupted; read to see whether it took place"))
             else:
                 self._waiting.extendleft(write for write in reversed(batch) if not write.done)

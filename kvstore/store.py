@@ -399,7 +399,7 @@ def open(
     keeper = None
     try:
         tier = MemoryTier(cache_size, policy, engine.backend, engine.companion)
-        engine.tiers.add(tier)
+        engine.add(tier)
         if warm and cache_size:
             from kvstore.warm import Keeper
 

@@ -201,6 +201,10 @@ class LmdbBackend:
             finally:
                 # Not aborted; see ``roll_back_where_referenced``.
                 txn = None
+        except lmdb.MapResizedError as error:
+            # It has not begun, so nothing was announced.
+            self._env.make_way(error)
+            return self.put(key, record, announce)
         except lmdb.Error as error:
             raise self._limit.translated(error) from error
         return commit

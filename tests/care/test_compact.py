@@ -8,6 +8,7 @@ import random
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import lmdb
 import pytest
@@ -15,6 +16,7 @@ import pytest
 import kvstore
 from kvstore import ReadOnlyError, StoreBusyError, StoreClosedError, StoreCorruptError
 from kvstore.backends import lmdb_env, lmdb_rewrite
+from kvstore.memory import MemoryTier
 from tests.care.conftest import ITEMS, names, records
 from tests.conftest import ROOT
 from tests.interrupts import everywhere
@@ -226,9 +228,48 @@ def test_it_may_be_interrupted_anywhere(store, fresh, store_path, tmp_path):
         store["step"] = number
         assert store["step"] == fresh["step"] == number, place
         del store["step"]
+        # Of the file that is there now, memory hears what others write.
+        fresh["a"] = number
+        assert store["a"] == number, place
+        fresh["a"] = ITEMS["a"]
+        assert store["a"] == ITEMS["a"], place
     assert records(store) == records(fresh) == expected
     assert_memory_is_true(store, fresh)
     store.close()
+
+
+def test_a_handle_that_is_opened_meanwhile_goes_by_the_new_file(store, store_path, monkeypatch):
+    def made_before_the_swap(*arguments):
+        tier = MemoryTier(*arguments)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(store.compact).result(PATIENCE_SECONDS)
+        return tier
+
+    monkeypatch.setattr("kvstore.store.MemoryTier", made_before_the_swap)
+    with kvstore.open(store_path, durability="none") as opened:
+        for number in range(3):
+            store["a"] = number
+            assert [opened["a"], opened["a"]] == [number] * 2
+        assert opened.stats().hits == 3
+
+
+def test_handles_may_be_opened_while_others_are_told_of_the_new_file(store, store_path, monkeypatch):
+    move_to, opened = MemoryTier.move_to, []
+
+    def move_while_another_is_opened(tier, commits):
+        with ThreadPoolExecutor(1) as pool:
+            opened.append(pool.submit(kvstore.open, store_path, durability="none").result(PATIENCE_SECONDS))
+        move_to(tier, commits)
+
+    with kvstore.open(store_path, durability="none") as other, monkeypatch.context() as patch:
+        patch.setattr(MemoryTier, "move_to", move_while_another_is_opened)
+        store.compact()
+        for number, reader in enumerate([other, *opened]):
+            store["a"] = number
+            assert [reader["a"], reader["a"]] == [number] * 2
+            assert reader.stats().hits == 1
+    for reader in opened:
+        reader.close()
 
 
 def test_one_that_fails_leaves_the_store_as_it_was(store, fresh, store_path, tmp_path, monkeypatch):
