@@ -72,19 +72,25 @@ class Company(Batches):
                 elif deadline is not None and time.monotonic() > deadline and not write.done:
                     self._refuse_late(write)
         except BaseException:
-            # An interrupted write must not be committed after its caller was told, so it is taken back. Another thread that has
-            # it in a batch has it done, or puts it back, before it gives up the turn.
-            for _ in range(2):
-                try:
-                    waiting.remove(write)
-                except ValueError:
-                    if not write.done:
-                        with self._turn:
-                            pass
+            self._take_back(write)
             raise
         if write.error is not None:
             raise write.error
         return write.result
+
+    def _take_back(self, write: Write) -> None:
+        """See to it that an interrupted write is not committed after its caller was told.
+
+        A thread that has it in a batch has it done, or puts it back, before it gives up the turn.
+        """
+        for _ in range(2):
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(write)
+                return
+            if write.done:
+                return
+            with self._turn:
+                pass
 
     def _refuse_late(self, write: Write) -> None:
         """Withdraw a write that has waited for its time, unless it is being committed already."""

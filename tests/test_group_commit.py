@@ -295,6 +295,24 @@ def test_a_write_interrupted_while_another_thread_commits_it_is_done_when_its_ca
         committed.result(PATIENCE_SECONDS)
 
 
+def test_a_write_interrupted_while_it_waits_for_a_transaction_is_taken_back_at_once(store):
+    store["a"] = 0
+    main_thread = threading.get_ident()
+    with a_commit_under_way(store):
+
+        def interrupt():
+            until(lambda: store._engine.committer._waiting)
+            signal.pthread_kill(main_thread, signal.SIGINT)
+
+        with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
+            pool.submit(interrupt)
+            store["a"] = 1
+        # Here that transaction is still open.
+        assert not store._engine.committer._waiting
+    store["b"] = 2
+    assert dict(store) == {"a": 0, "b": 2}
+
+
 def test_another_store_may_be_opened_inside_a_transaction_of_one_that_is_being_closed(store, tmp_path):
     inside = threading.Event()
 
