@@ -259,11 +259,13 @@ class Company(Batches):
 
     def _lock_writing(self, batch: list[Write]) -> bool:
         """Wait for other processes as long as the writes may; whether any of them is left to be done."""
+        begin = time.monotonic()
         while batch:
             timeouts = [write.timeout for write in batch if write.timeout is not None]
             timeout = min(timeouts) if timeouts else None
+            left = None if timeout is None else max(0.0, begin + timeout - time.monotonic())
             try:
-                self._companion.lock_writing(timeout)
+                self._companion.lock_writing(left, timeout)
             except StoreBusyError as error:
                 late = [write for write in batch if write.timeout == timeout]
                 settle(late, error)

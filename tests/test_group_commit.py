@@ -15,7 +15,8 @@ import pytest
 import kvstore
 from kvstore import commit_company
 from kvstore.backends.lmdb_write import WriteTxn
-from kvstore.errors import RoomPendingError, StoreFullError, TransactionError
+from kvstore.commit_write import Write
+from kvstore.errors import RoomPendingError, StoreBusyError, StoreFullError, TransactionError
 from tests.threads import PATIENCE_SECONDS, until
 from tests.tiers import assert_books_balance, assert_memory_is_true
 
@@ -293,6 +294,22 @@ def test_a_write_interrupted_while_another_thread_commits_it_is_done_when_its_ca
         told.set()
         assert store["a"] == 1
         committed.result(PATIENCE_SECONDS)
+
+
+def test_in_a_shared_commit_each_waits_for_other_processes_as_long_as_it_may(store, monkeypatch):
+    committer, now, waited = store._engine.committer, [0.0], []
+
+    def lock_writing(timeout, stated):
+        waited.append((timeout, stated))
+        now[0] += timeout
+        raise StoreBusyError("another process writes")
+
+    monkeypatch.setattr(commit_company, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(committer._companion, "lock_writing", lock_writing)
+    batch = [Write(lambda txn: None, store._tier, timeout=timeout) for timeout in (3, 1, 2, 1)]
+    assert not committer._lock_writing(list(batch))
+    assert waited == [(1, 1), (1, 2), (1, 3)]
+    assert all(isinstance(write.error, StoreBusyError) for write in batch)
 
 
 def test_a_write_interrupted_while_it_waits_for_a_transaction_is_taken_back_at_once(store):
