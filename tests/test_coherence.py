@@ -277,6 +277,16 @@ def test_a_program_without_our_code_is_noticed(store_path, store, other):
         assert other("store[8]") == "own"
 
 
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_program_without_our_code_is_noticed_between_two_commits_of_a_store_that_is_alone(store, store_path, write):
+    store.set(4, [4])  # after which a set goes the short way
+    with with_plain_lmdb(store_path) as foreign:
+        foreign("put(7, 'foreign')")
+        write(store)
+    assert store[7] == "foreign"
+    assert_true(store, started(store) | {5: "new", 7: "foreign"})
+
+
 def delete(ring):
     ring.unlink()
 
