@@ -11,7 +11,7 @@ from kvstore import keys, record
 from kvstore.coherence import Ring
 from kvstore.commit_write import Write
 from kvstore.memory import MemoryTier
-from tests.other_process import with_store
+from tests.other_process import with_plain_lmdb, with_store
 from tests.tiers import assert_books_balance, assert_memory_is_true
 
 
@@ -32,6 +32,7 @@ def in_a_batch(store):
             committer._waiting.append(write)
     for write in writes:
         assert write.wait(60)
+    return writes
 
 
 WRITES = {
@@ -63,16 +64,20 @@ def in_file(store, key="a"):
     return None if raw is None else record.load(keys.encode(key), raw)[0]
 
 
-def watched(monkeypatch, store, at):
-    """Call ``at`` with a word whenever the change is announced, and whenever memory is told that it took place."""
+def watched(monkeypatch, at, *, after=False):
+    """Call ``at`` with a word whenever the change is announced, and whenever memory is told that it took place: before that is
+    done, or ``after`` it.
+    """
 
     def watching(kind, name, word):
         method = getattr(kind, name)
 
         def watch(one, commit, *about):
+            if after:
+                method(one, commit, *about)
             if commit:  # not where a note is given up
                 at(word)
-            return method(one, commit, *about)
+            return None if after else method(one, commit, *about)
 
         monkeypatch.setattr(kind, name, watch)
 
@@ -86,7 +91,7 @@ def watched(monkeypatch, store, at):
 def test_memory_forgets_what_is_written_before_the_commit_and_remembers_it_after(store, monkeypatch, write):
     seen = []
     with monkeypatch.context() as patch:
-        watched(patch, store, lambda word: seen.append((word, "a" in store._front, in_file(store))))
+        watched(patch, lambda word: seen.append((word, "a" in store._front, in_file(store))))
         write(store)
     after = None if write is WRITES["delete"] else "new"
     assert seen == [("announced", False, "old"), ("committed", False, after)]
@@ -103,10 +108,43 @@ def test_memory_has_nothing_of_a_write_that_fails(store, store_path, monkeypatch
         raise error("no")
 
     with monkeypatch.context() as patch, pytest.raises(error):
-        watched(patch, store, fail)
+        watched(patch, fail)
         write(store)
     assert "a" not in store._front
     assert_books_balance(store)
     assert store["a"] == in_file(store) == "old"
     with kvstore.open(store_path, durability="none", cache_size=0) as fresh:
         assert_memory_is_true(store, fresh)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+@pytest.mark.parametrize("name", ["set", "set_many", "transaction"])
+def test_what_a_failed_write_has_announced_is_not_taken_for_what_the_next_one_changed(
+    store, store_path, monkeypatch, name, error
+):
+    """The id that it was to have goes to whoever commits next, a program that announces nothing."""
+
+    def fail(word):
+        raise error("no")
+
+    with with_plain_lmdb(store_path) as foreign:
+        assert store["b"] == "before"
+        with monkeypatch.context() as patch, pytest.raises(error):
+            watched(patch, fail, after=True)
+            WRITES[name](store)
+        foreign("put('b', 'foreign')")
+        assert store["b"] == "foreign"
+        assert store["a"] == "old"
+        assert_books_balance(store)
+
+
+def test_writers_of_a_batch_that_is_interrupted_when_the_file_may_have_it_are_told_so(store, monkeypatch):
+    def interrupt(word):
+        if word == "committed":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        watched(patch, interrupt)
+        writes = in_a_batch(store)
+    assert {type(write.error) for write in writes} == {kvstore.TransactionError}
+    assert store["a"] == in_file(store) == "new"
