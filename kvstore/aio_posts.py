@@ -53,6 +53,11 @@ class Posts:
         home.posted += 1
         try:
             committer.post(write)
+        except Exception:
+            # It is not queued, and never was or was withdrawn: nobody will settle it.
+            home.posted -= 1
+            self._look_whether_empty()
+            raise
         except BaseException:
             self.take_back(write)
             raise

@@ -174,7 +174,7 @@ class CachedSpace(WritableSpace):
             # Not compared once more: what memory has is no older than the file was a moment ago, after this read began.
             entry = self._remembered(token)
             if entry is not None:
-                self._hits.append(entry)
+                self._hit(entry)
                 return _handed_out(entry)
         return self._fetch_by(key, token, default)
 
@@ -227,6 +227,12 @@ class CachedSpace(WritableSpace):
         next(self._absent)
         return default
 
+    def _hit(self, entry: Entry) -> None:
+        """What a hit does beside handing out."""
+        self._hits.append(entry)
+        if len(self._hits) >= BUFFER_LIMIT:
+            self._tier.replay()
+
     def _recall(self, token: Token) -> Entry | None:
         """The entry in memory, where it is as the file stands now and its time isn't over."""
         cell, unchanged = self._tier.mark
@@ -275,7 +281,7 @@ class CachedSpace(WritableSpace):
                 if entry is None:
                     values.append(MISSING)
                 elif entry.expires is None or entry.expires > self._clock() * 1000:
-                    self._hits.append(entry)
+                    self._hit(entry)
                     values.append(_handed_out(entry))
                 else:
                     self._tier.expired(entry)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kvstore.companion import Companion
 
 _APPLY: Final = attrgetter("apply")
+_PURGE: Final = attrgetter("purge")
 _COMMITS_UNTIL_FREE: Final = 2
 
 
@@ -62,7 +63,7 @@ class Batches(Turn):
     def _write(self, batch: list[Write], commits: list[int], run: Callable[[list[Write], Writing], None]) -> None:
         def work(txn: Writing) -> None:
             run(batch, txn)
-            purge = batch[0].purge
+            purge = next(filter(None, map(_PURGE, batch)), None)
             if txn.changed and purge is not None:
                 self._expiring = purge(txn)
             self._write_through(txn, {write.tier for write in batch}, commits)
@@ -169,7 +170,9 @@ def _run_together(batch: list[Write], txn: Writing) -> None:
 
 def _run_each(batch: list[Write], txn: Writing) -> None:
     for write in batch:
-        _run_alone(write, txn)
+        # One that was refused stays so where the batch must be done once more, even if it could be done by now.
+        if not write.done:
+            _run_alone(write, txn)
 
 
 def _run_alone(write: Write, txn: Writing) -> None:

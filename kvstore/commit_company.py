@@ -72,13 +72,25 @@ class Company(Batches):
                 elif deadline is not None and time.monotonic() > deadline and not write.done:
                     self._refuse_late(write)
         except BaseException:
-            # An interrupted write must not be committed after its caller was told.
-            with contextlib.suppress(ValueError):
-                waiting.remove(write)
+            self._take_back(write)
             raise
         if write.error is not None:
             raise write.error
         return write.result
+
+    def _take_back(self, write: Write) -> None:
+        """See to it that an interrupted write is not committed after its caller was told.
+
+        A thread that has it in a batch has it done, or puts it back, before it gives up the turn.
+        """
+        for _ in range(2):
+            with contextlib.suppress(ValueError):
+                self._waiting.remove(write)
+                return
+            if write.done:
+                return
+            with self._turn:
+                pass
 
     def _refuse_late(self, write: Write) -> None:
         """Withdraw a write that has waited for its time, unless it is being committed already."""
@@ -192,6 +204,8 @@ class Company(Batches):
                     # One failing batch has told its writers; the next one is another matter.
                     with contextlib.suppress(BaseException):
                         self._commit_waiting(waiting, posted)
+        # Where an interrupt came as one was started, there are two: each has to hear that it is over.
+        self._call_courier()
 
     # -- all that wait -----------------------------------------------------------------------------------------------
 
@@ -224,8 +238,9 @@ class Company(Batches):
         except Exception as error:
             settle(batch, error)
         except BaseException:
-            # Meant for this thread alone. The others' writes wait for a turn of their own, unless they may be in the file.
-            if commits:
+            # In the main thread, which alone hears signals, it is meant for that alone: the others' writes wait for a turn of
+            # their own, unless they may be in the file. Elsewhere one of the writes has raised it, and would do so again.
+            if commits or threading.current_thread() is not threading.main_thread():
                 settle(batch, TransactionError("the commit was interrupted; read to see whether it took place"))
             else:
                 self._waiting.extendleft(write for write in reversed(batch) if not write.done)
@@ -244,11 +259,13 @@ class Company(Batches):
 
     def _lock_writing(self, batch: list[Write]) -> bool:
         """Wait for other processes as long as the writes may; whether any of them is left to be done."""
+        begin = time.monotonic()
         while batch:
             timeouts = [write.timeout for write in batch if write.timeout is not None]
             timeout = min(timeouts) if timeouts else None
+            left = None if timeout is None else max(0.0, begin + timeout - time.monotonic())
             try:
-                self._companion.lock_writing(timeout)
+                self._companion.lock_writing(left, timeout)
             except StoreBusyError as error:
                 late = [write for write in batch if write.timeout == timeout]
                 settle(late, error)

@@ -199,7 +199,8 @@ class Companion:
         """
         # Who waits next holds the queue's byte, so that a process that writes without a pause can't take the lock again and
         # again before one that has waited for it.
-        had = self._lock(_QUEUE_BYTE, timeout) and self._lock(_WRITE_BYTE, timeout)
+        deadline = _deadline(timeout)
+        had = self._lock(_QUEUE_BYTE, deadline) and self._lock(_WRITE_BYTE, deadline)
         self._unlock(_QUEUE_BYTE)
         if not had:
             seconds = timeout if stated is None else stated
@@ -241,20 +242,19 @@ class Companion:
 
     def lock_lease(self, binding: bytes, timeout: float | None = None) -> bool:
         """Take the lease of a key; whether it was had within the time. A lease ends with its process at the latest."""
-        return self._lock(_lease_byte(binding), timeout)
+        return self._lock(_lease_byte(binding), _deadline(timeout))
 
     def unlock_lease(self, binding: bytes) -> None:
         """Give the lease back."""
         self._unlock(_lease_byte(binding))
 
-    def _lock(self, byte: int, timeout: float | None) -> bool:
+    def _lock(self, byte: int, deadline: float | None) -> bool:
         if self._file < 0:
             return True
-        if timeout is None:
+        if deadline is None:
             with translating_refusals(self._path):
                 _set_lock(self._file, fcntl.F_WRLCK, byte, wait=True)
             return True
-        deadline = time.monotonic() + timeout
         while True:
             try:
                 _set_lock(self._file, fcntl.F_WRLCK, byte, wait=False)
@@ -335,6 +335,10 @@ def _be_present(file: int, path: str) -> None:
 
 # struct flock of 64-bit Linux: l_type, l_whence, l_start, l_len, l_pid.
 _FLOCK: Final = struct.Struct("@hhqqi4x")
+
+
+def _deadline(timeout: float | None) -> float | None:
+    return None if timeout is None else time.monotonic() + timeout
 
 
 def _locking(descriptor: int, kind: int, byte: int, span: int) -> Callable[[], object]:

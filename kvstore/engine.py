@@ -62,7 +62,7 @@ class Engine:
         self.backend.tell_who_writes(self.companion.others_write)
         self.committer = Committer(self.backend, self.companion)
         self._flights: Flights | None = None
-        self.tiers: weakref.WeakSet[Tier] = weakref.WeakSet()
+        self._tiers: tuple[weakref.ref[Tier], ...] = ()
         self.handles = 0
         self._torn = False
 
@@ -94,6 +94,18 @@ class Engine:
             engine._count(1)
             return engine
 
+    def add(self, tier: Tier) -> None:
+        """Tell the tier of what concerns the whole process, for as long as somebody holds it."""
+        with _lock:
+            # Replaced, never changed: others go through it without the lock.
+            self._tiers = (*(known for known in self._tiers if known() is not None), weakref.ref(tier))
+        # The file may have been replaced since the tier was made, and those told that were known then.
+        tier.start_over_with(self.backend.commits)
+
+    def tiers(self) -> list[Tier]:
+        """The memory tiers of its handles."""
+        return [tier for known in self._tiers if (tier := known()) is not None]
+
     def keep(self) -> None:
         """One handle more, for who uses the engine beside one; given back by ``release``."""
         with _lock:
@@ -122,6 +134,15 @@ class Engine:
 
     def release(self) -> None:
         """One handle less; the last one closes the file."""
+        try:
+            if self.handles == 1 and not self._torn:
+                # Whoever is inside a transaction may open another store in it, so it isn't waited for with the lock held.
+                with contextlib.suppress(TransactionError), self.committer.turn():
+                    pass
+        finally:
+            self._release()
+
+    def _release(self) -> None:
         with _lock:
             self._count(-1)
             if self._torn:
@@ -137,7 +158,7 @@ class Engine:
                         finally:
                             self.companion.close()
                             # Nobody is to hold on to the file: a closed handle may be kept for long.
-                            for tier in self.tiers:
+                            for tier in self.tiers():
                                 tier.move_to(self.backend.commits)
                 finally:
                     del _engines[self.identity]
@@ -149,13 +170,14 @@ class Engine:
             before = self.backend.commits
             try:
                 self.backend.compact()
+                self.companion.follow(self.backend.inode())
+                for tier in self.tiers():
+                    tier.move_to(self.backend.commits)
             except BaseException:
+                # A tier that was left behind would go by the old file for ever, in which nothing happens any more.
                 if self.backend.commits is not before:
                     self._start_over()
                 raise
-            self.companion.follow(self.backend.inode())
-            for tier in self.tiers:
-                tier.move_to(self.backend.commits)
 
     def _start_over(self) -> None:
         """Go on with whatever file is at the store's path now; while it can't be opened, reads raise what opening it does,
@@ -164,7 +186,7 @@ class Engine:
         with contextlib.suppress(KvstoreError), self.backend.read(""):
             pass
         self.companion.follow(self.backend.inode())
-        for tier in self.tiers:
+        for tier in self.tiers():
             with contextlib.suppress(KvstoreError):
                 tier.start_over_with(self.backend.commits)
 
@@ -180,7 +202,7 @@ class Engine:
             with contextlib.suppress(TransactionError, StoreBusyError):
                 stack.enter_context(self.committer.turn_within(_FORK_SECONDS))
                 self._torn = False
-            for tier in self.tiers:
+            for tier in self.tiers():
                 stack.enter_context(tier.held())
             yield
 
@@ -200,14 +222,14 @@ class Engine:
         self.committer.start_over_in_child(torn=self._torn)
         if self._flights is not None:
             self._flights.start_over_in_child()
-        for tier in self.tiers:
+        for tier in self.tiers():
             tier.start_over_in_child()
         if not self._torn and self.backend.replaced():
             # Compacted by the parent in the instant in which this process was not yet known to have it open.
             with self.backend.read():
                 pass
             self.companion.follow(self.backend.inode())
-            for tier in self.tiers:
+            for tier in self.tiers():
                 tier.start_over_with(self.backend.commits)
 
 

@@ -134,8 +134,9 @@ class MemoryTier(Content):
     def expired(self, entry: Entry) -> None:
         """The time of an entry is over: drop it."""
         with self._lock:
+            # First, as it may drop everything.
+            self._drain()
             if self._fronts[entry.space].get(entry.token) is entry:
-                self._drain()
                 del self._fronts[entry.space][entry.token]
                 self._policy.remove(entry.address)
                 self._counts[entry.space].expirations += 1

@@ -176,10 +176,11 @@ class Store(CachedSpace):
         self._engine.backend.backup(os.path.abspath(path))
 
     def compact(self) -> None:
-        """Rewrite the file without its free pages, and swap it in atomically; every handle of this process goes on.
+        """Write the file anew, without free pages and with the others full, and swap it in atomically; every handle of this
+        process goes on.
 
-        Works where the store is full. Raises ``StoreBusyError`` while another process has the store open, or an iteration
-        or a snapshot of this one is.
+        Works where the store is full; for a while the disk holds both files. Raises ``StoreBusyError`` while another process has
+        the store open, or an iteration or a snapshot of this one is; ``StoreCorruptError`` where the file is damaged.
         """
         self._refuse_readonly()
         self._engine.compact()
@@ -398,7 +399,7 @@ def open(
     keeper = None
     try:
         tier = MemoryTier(cache_size, policy, engine.backend, engine.companion)
-        engine.tiers.add(tier)
+        engine.add(tier)
         if warm and cache_size:
             from kvstore.warm import Keeper
 

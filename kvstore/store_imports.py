@@ -22,6 +22,7 @@ _IMPORTED_LATE: Final = (
     "kvstore.array_form",
     "kvstore.backends.lmdb",
     "kvstore.backends.lmdb_fork",
+    "kvstore.backends.lmdb_rewrite",
     "kvstore.backends.lmdb_walk",
     "kvstore.codec_extended",
     "kvstore.coherence",

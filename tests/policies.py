@@ -47,6 +47,13 @@ class Refusing(cachetools.FIFOCache[Any, Any]):
         super().__setitem__(key, value, **options)
 
 
+class Failing(cachetools.LRUCache[Any, Any]):
+    """Fails where something is asked for."""
+
+    def __getitem__(self, key):
+        raise RuntimeError("of the policy's own")
+
+
 class Sweeping(cachetools.LRUCache[Any, Any]):
     """Makes room by ``del``, half of the entries at a time, so that ``popitem`` never hears of it."""
 

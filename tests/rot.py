@@ -93,7 +93,7 @@ class _Examination:
             self._read_all(store)
             self._tell(stage="write")
             self._write(store)
-            self._tell(stage="whole")
+        self._tell(stage="whole")
 
     def run_readonly(self) -> None:
         """As ``run``, without writing."""
@@ -101,7 +101,7 @@ class _Examination:
             self._verify(store)
             self._tell(stage="read")
             self._read_all(store)
-            self._tell(stage="whole")
+        self._tell(stage="whole")
 
     def run_command(self) -> None:
         """``kvstore verify``."""

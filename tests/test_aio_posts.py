@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import threading
 
 import pytest
 
@@ -13,6 +14,10 @@ import kvstore.aio
 from tests import loops
 from tests.loops import commits, commits_held, settled, writers_waiting
 from tests.tiers import assert_memory_is_true
+
+
+class Odd:
+    """A type that can be stored and not be read."""
 
 
 @pytest.fixture
@@ -140,6 +145,42 @@ def test_a_batch_that_is_too_large_refuses_what_does_not_fit_and_no_more(store_p
             assert [type(one) for one in done] == [
                 kvstore.StoreFullError if number == 3 else type(None) for number in range(10)
             ]
+
+    run(main())
+
+
+def test_a_store_closes_after_a_write_for_which_no_thread_could_be_started(store_path, run, monkeypatch):
+    def refuse(thread, start=threading.Thread.start):
+        if thread.name == "kvstore-commit":
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    async def main():
+        store = await loops.opened(store_path)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", refuse)
+            with pytest.raises(RuntimeError, match="thread"):
+                await store.set("a", 1)
+        await store.set("b", 2)
+        await store.close()
+
+    run(main())
+    with kvstore.open(store_path) as store:
+        assert dict(store) == {"b": 2}
+
+
+def test_a_write_that_raises_what_is_no_exception_is_refused_and_others_go_on(store, run):
+    def decode(_):
+        raise SystemExit
+
+    kvstore.register(Odd, "odd, of test_aio_posts", lambda _: None, decode)
+
+    async def main():
+        await store.set("odd", Odd())
+        with pytest.raises(kvstore.TransactionError):
+            await store.pop("odd")
+        await store.set("a", 1)
+        assert await store.get("a") == 1
 
     run(main())
 

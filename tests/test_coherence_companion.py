@@ -6,9 +6,11 @@ Several in one process are as good as several processes, for their locks are.
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 
+from kvstore import companion as companion_module
 from kvstore import keys
 from kvstore.companion import _QUEUE_BYTE, Companion
 from kvstore.errors import KvstoreError, StoreBusyError
@@ -139,3 +141,39 @@ def test_a_ring_is_neither_made_nor_opened_through_a_link(companions, tmp_path, 
         companions()
     assert victim.exists() == there
     assert not there or victim.read_bytes() == b"precious"
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Time passes as it is slept."""
+    now = [0.0]
+
+    def sleep(seconds):
+        now[0] += seconds
+
+    monkeypatch.setattr(companion_module, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=sleep))
+    return now
+
+
+def test_who_waits_in_the_queue_waits_for_the_lock_as_long_as_is_left_of_his_time(companions, clock, monkeypatch):
+    holder, before, waiting = companions(), companions(), companions()
+    holder.lock_writing(0)
+    assert before._lock(_QUEUE_BYTE, 0)
+    sleep = companion_module.time.sleep
+
+    def sleep_until_the_queue_moves(seconds):
+        sleep(seconds)
+        if clock[0] > 0.6:
+            before._unlock(_QUEUE_BYTE)
+
+    monkeypatch.setattr(companion_module.time, "sleep", sleep_until_the_queue_moves)
+    with pytest.raises(StoreBusyError, match=r"for 1\.0 seconds"):
+        waiting.lock_writing(1.0)
+    assert 1.0 <= clock[0] < 1.1
+
+
+def test_a_lease_is_waited_for_as_long_as_is_said(companions, clock):
+    holder, waiting = companions(), companions()
+    assert holder.lock_lease(b"key", 0)
+    assert not waiting.lock_lease(b"key", 1.0)
+    assert 1.0 <= clock[0] < 1.1

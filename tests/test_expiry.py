@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import kvstore
 from kvstore import dump, expiry
+from tests import policies
 from tests.calls import calls_made
 from tests.other_process import with_store
 from tests.tiers import assert_books_balance, assert_memory_is_true, in_memory
@@ -609,6 +610,17 @@ def test_an_entry_in_memory_ends_with_its_record(space, clock, value):
     interval = space.stats() - before
     assert (interval.hits, interval.misses, interval.absent) == (3, 1, 1)
     assert interval.expirations == 1
+
+
+def test_an_entry_that_ends_after_the_policy_has_failed_is_absent(store_path, clock):
+    with kvstore.open(store_path, durability="none", clock=clock, policy=policies.Failing) as store:
+        store.set("key", 1, ttl=10)
+        assert store["key"] == 1
+        # Counts the hit, which the policy is told of.
+        store.stats()
+        clock.now += 10
+        assert store.get("key") is None
+        assert_books_balance(store)
 
 
 def test_each_entry_that_ends_is_counted_once_where_it_was(store, clock):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -12,7 +15,8 @@ import pytest
 import kvstore
 from kvstore import commit_company
 from kvstore.backends.lmdb_write import WriteTxn
-from kvstore.errors import StoreFullError, TransactionError
+from kvstore.commit_write import Write
+from kvstore.errors import RoomPendingError, StoreBusyError, StoreFullError, TransactionError
 from tests.threads import PATIENCE_SECONDS, until
 from tests.tiers import assert_books_balance, assert_memory_is_true
 
@@ -229,6 +233,140 @@ def test_in_a_shared_commit_one_that_is_too_large_fails_alone(store_path):
         assert given[0] is given[2] is None
         assert dict(store) == {"small": 0, "before": 1, "after": 2}
         assert store.get("large") is None
+
+
+def test_one_that_was_refused_stays_so_where_the_shared_commit_is_done_anew(store_path, monkeypatch):
+    now, commit, failing = [1_000.0], WriteTxn.commit, [RoomPendingError("for this test")]
+
+    def commit_at_the_second_attempt(txn):
+        if failing:
+            # What was in its way has ended by then.
+            now[0] += 10
+            raise failing.pop()
+        commit(txn)
+
+    with kvstore.open(store_path, durability="none", max_size=400_000, clock=lambda: now[0]) as store:
+        store.set("text", "a", ttl=10)
+        monkeypatch.setattr(WriteTxn, "commit", commit_at_the_second_attempt)
+        given = written_together(store, lambda: store.incr("text"), lambda: store.set("beside", 1))
+        assert isinstance(given[0], TypeError)
+        assert given[1] is None
+        assert dict(store) == {"beside": 1}
+
+
+def test_writes_purge_what_was_first_to_end_in_a_shared_commit(store_path):
+    now = [1_000.0]
+    with kvstore.open(store_path, durability="none", clock=lambda: now[0]) as store:
+        store["first"] = 0
+        store["first"] = 1
+        # Of the two the first takes nothing along.
+        written_together(store, store.expire, lambda: store.set("ends", 1, ttl=10))
+        now[0] += 10
+        store["next"] = 1
+        with store._view() as view:
+            assert view.count("") == 2
+
+
+def test_a_write_interrupted_while_another_thread_commits_it_is_done_when_its_caller_hears(store, monkeypatch):
+    committer, told = store._engine.committer, threading.Event()
+
+    def interrupt_and_commit(txn, commit=WriteTxn.commit):
+        os.kill(os.getpid(), signal.SIGINT)
+        # Longer than it would take to tell too early.
+        told.wait(0.2)
+        commit(txn)
+
+    def commit_what_waits():
+        until(lambda: len(committer._waiting) == 1)
+        monkeypatch.setattr(WriteTxn, "commit", interrupt_and_commit)
+        with committer._turn:
+            committer._commit_waiting(committer._waiting)
+
+    store["a"] = 0
+    # It waits for others to come, and for one of them to commit.
+    monkeypatch.setattr(committer, "_company", 2)
+    monkeypatch.setattr(committer, "_claimed", True)
+    monkeypatch.setattr(commit_company, "_LOOK_SECONDS", PATIENCE_SECONDS)
+    with ThreadPoolExecutor(1) as pool:
+        committed = pool.submit(commit_what_waits)
+        with pytest.raises(KeyboardInterrupt):
+            store["a"] = 1
+        told.set()
+        assert store["a"] == 1
+        committed.result(PATIENCE_SECONDS)
+
+
+def test_in_a_shared_commit_each_waits_for_other_processes_as_long_as_it_may(store, monkeypatch):
+    committer, now, waited = store._engine.committer, [0.0], []
+
+    def lock_writing(timeout, stated):
+        waited.append((timeout, stated))
+        now[0] += timeout
+        raise StoreBusyError("another process writes")
+
+    monkeypatch.setattr(commit_company, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(committer._companion, "lock_writing", lock_writing)
+    batch = [Write(lambda txn: None, store._tier, timeout=timeout) for timeout in (3, 1, 2, 1)]
+    assert not committer._lock_writing(list(batch))
+    assert waited == [(1, 1), (1, 2), (1, 3)]
+    assert all(isinstance(write.error, StoreBusyError) for write in batch)
+
+
+def test_a_write_interrupted_while_it_waits_for_a_transaction_is_taken_back_at_once(store):
+    store["a"] = 0
+    main_thread = threading.get_ident()
+    with a_commit_under_way(store):
+
+        def interrupt():
+            until(lambda: store._engine.committer._waiting)
+            signal.pthread_kill(main_thread, signal.SIGINT)
+
+        with ThreadPoolExecutor(1) as pool, pytest.raises(KeyboardInterrupt):
+            pool.submit(interrupt)
+            store["a"] = 1
+        # Here that transaction is still open.
+        assert not store._engine.committer._waiting
+    store["b"] = 2
+    assert dict(store) == {"a": 0, "b": 2}
+
+
+def test_another_store_may_be_opened_inside_a_transaction_of_one_that_is_being_closed(store, tmp_path):
+    inside = threading.Event()
+
+    def open_another():
+        with store.transaction() as transaction:
+            transaction["a"] = 1
+            inside.set()
+            until(lambda: not store._finalizer.alive)
+            # It waits by now, or will.
+            time.sleep(0.05)
+            kvstore.open(tmp_path / "other.kv", durability="none").close()
+
+    thread = threading.Thread(target=open_another, daemon=True)
+    closing_thread = threading.Thread(target=store.close, daemon=True)
+    thread.start()
+    assert inside.wait(PATIENCE_SECONDS)
+    closing_thread.start()
+    for each in (thread, closing_thread):
+        each.join(PATIENCE_SECONDS)
+        assert not each.is_alive()
+
+
+def test_a_store_closes_where_an_interrupt_came_as_its_thread_was_started(store, monkeypatch):
+    def start_and_be_interrupted(thread, start=threading.Thread.start):
+        start(thread)
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    committer = store._engine.committer
+    monkeypatch.setattr(threading.Thread, "start", start_and_be_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        committer._start_courier()
+    committer._start_courier()
+    closing = threading.Thread(target=store.close, daemon=True)
+    closing.start()
+    closing.join(PATIENCE_SECONDS)
+    assert not closing.is_alive()
 
 
 def test_a_write_inside_ones_own_transaction_is_an_error_not_a_deadlock(store):

@@ -167,6 +167,25 @@ def test_a_quarter_hit_a_thousand_times_is_known_to_the_policy_before_it_evicts(
     assert store.stats().hits == 3 * BUFFER_LIMIT
 
 
+@pytest.mark.parametrize(
+    "hit",
+    [
+        lambda store: store["ends"],
+        lambda store: store.get("ends"),
+        lambda store: store.get_many(["stays", "ends"]),
+        lambda store: store.get_many(["stays", "absent"]),
+    ],
+    ids=["[]", "get", "get_many", "get_many with one that is nowhere"],
+)
+def test_hits_of_every_kind_wait_for_the_policy_in_a_bounded_number(open_store, hit):
+    store = open_store()
+    store.set("ends", 1, ttl=1_000)
+    store["stays"] = 2
+    for _ in range(BUFFER_LIMIT + 10):
+        hit(store)
+        assert len(store._hits) <= BUFFER_LIMIT + 1
+
+
 # -- the bound -----------------------------------------------------------------------------------
 
 

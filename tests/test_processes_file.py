@@ -38,7 +38,7 @@ def grow(path, size):
     backend.close()
 
 
-@pytest.mark.parametrize("use", ["get", "read", "namespace", "write", "transaction"])
+@pytest.mark.parametrize("use", ["get", "read", "namespace", "write", "put", "transaction"])
 def test_the_larger_map_of_another_process_is_followed(store_path, use):
     small = LmdbBackend(str(store_path), Options(durability="none"), map_size=1 << 20)
     with small.transaction() as txn:
@@ -61,6 +61,9 @@ def test_the_larger_map_of_another_process_is_followed(store_path, use):
             assert small.get("n", b"\2a")[0] == b"old"
         case "write":
             small.write(lambda txn: (txn.put("", b"\2a", b"new"), txn.commit()))
+            assert small.get("", b"\2a")[0] == b"new"
+        case "put":
+            small.put(b"\2a", b"new", lambda commit, key: None)
             assert small.get("", b"\2a")[0] == b"new"
         case "transaction":
             with small.transaction() as txn:

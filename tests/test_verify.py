@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import struct
 import subprocess
 import sys
 import threading
@@ -293,7 +294,7 @@ def examined(paths):
 def tall(store_path):
     """A store whose trees have branches, closed, and its page size."""
     with kvstore.open(store_path, durability="none") as store:
-        store.set_many({f"key {number:05}": f"value {number}" for number in range(800)})
+        store.set_many({f"key {number:05}": f"value {number}" for number in range(1600)})
         store.namespace("n").set_many({number: bytes(6_000) for number in range(4)})
         store.set("ends", 1, ttl=1_000_000)
         # Nothing freed by earlier commits is left to be found.
@@ -325,6 +326,22 @@ def test_a_page_that_is_overwritten_is_reported(tall, tmp_path):
     changes = [{page * page_size: rng.randbytes(page_size)} for page in chosen]
     for page, (verdict, what) in zip(chosen, examined(copies(path, tmp_path, changes)), strict=True):
         assert verdict in {"problems", "refused"}, (page, what)
+
+
+@pytest.mark.parametrize("by", [-2, 2, 16, 256])
+def test_a_node_that_says_that_it_is_longer_or_shorter_than_it_is_is_reported(tall, tmp_path, by):
+    path, page_size = tall
+    data = path.read_bytes()
+    changes = []
+    for page in range(2 * page_size, len(data), page_size):
+        flags, _, upper = struct.unpack_from("=HHH", data, page + 10)
+        size, kind, length = struct.unpack_from("=IHH", data, page + upper)
+        if flags == 2 and not kind and size + by >= 0 and page + upper + 8 + length + size + by <= page + page_size:
+            changes.append({page + upper: struct.pack("=I", size + by)})
+    assert len(changes) > 10
+    for (verdict, what), change in zip(examined(copies(path, tmp_path, changes[-12:])), changes[-12:], strict=True):
+        assert verdict == "problems", (change, what)
+        assert "structure" in what, (change, what)
 
 
 @pytest.mark.parametrize(

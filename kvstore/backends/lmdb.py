@@ -19,7 +19,7 @@ from kvstore.backends import lmdb_file
 from kvstore.backends.lmdb_env import Environment, write_new_file
 from kvstore.backends.lmdb_errors import translate
 from kvstore.backends.lmdb_read import FORMAT_KEY, META, View, database_name
-from kvstore.backends.lmdb_write import SizeLimit, WriteTxn, roll_back_where_referenced
+from kvstore.backends.lmdb_write import MAX_SPACES, SizeLimit, WriteTxn, roll_back_where_referenced
 from kvstore.backends.metapages import continue_txn_ids
 from kvstore.backends.protocol import FileUsage, Options, Space
 from kvstore.errors import ReadOnlyError, StoreCorruptError, StoreIOError, io_error
@@ -201,6 +201,10 @@ class LmdbBackend:
             finally:
                 # Not aborted; see ``roll_back_where_referenced``.
                 txn = None
+        except lmdb.MapResizedError as error:
+            # It has not begun, so nothing was announced.
+            self._env.make_way(error)
+            return self.put(key, record, announce)
         except lmdb.Error as error:
             raise self._limit.translated(error) from error
         return commit
@@ -292,14 +296,18 @@ class LmdbBackend:
                 raise StoreIOError(errno.EEXIST, "there is a file already; a backup never overwrites one", target)
 
     def compact(self) -> None:
+        from kvstore.backends.lmdb_rewrite import write_in_order
+
         self._env.gate.check()
         draft = lmdb_file.beside(self.identity, f".compact-{os.urandom(8).hex()}")
         with self._translating(), self._env.gate.lock:
             try:
                 self._env.begin().abort()
-                descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, lmdb_file.MODE)
+                descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, lmdb_file.MODE)
                 try:
-                    self._env.raw.copyfd(descriptor, compact=True)
+                    if not write_in_order(self._env.raw, self.identity, draft, MAX_SPACES + 4):
+                        os.ftruncate(descriptor, 0)
+                        self._env.raw.copyfd(descriptor, compact=True)
                     continue_txn_ids(descriptor, self._env.page_size, self._env.raw.info()["last_txnid"])
                     os.fchmod(descriptor, os.stat(self.identity).st_mode & 0o777)
                     os.fsync(descriptor)

@@ -122,6 +122,20 @@ class Page:
         taken: int = sum(node.taken for node in nodes)
         return taken >= len(self.data) - self._upper
 
+    def is_packed(self) -> bool:
+        """Whether the nodes lie side by side in all that is not free, as LMDB leaves them. Where one says that it is longer
+        than it is, LMDB would move what isn't in the page, and harm its own memory.
+        """
+        data, at = self.data, self._upper
+        places = memoryview(data)[_HEAD.size : _HEAD.size + self.count * _PLACE.size].cast("H")
+        for place in sorted(places):
+            if place != at or at > len(data) - _NODE.size:
+                return False
+            size, flags, length = _NODE.unpack_from(data, at)
+            inside = 0 if self.is_branch else _NUMBER.size if flags & LONG_VALUE else size
+            at += (_NODE.size + length + inside + 1) & ~1
+        return bool(at == len(data))
+
     def node(self, index: int) -> Node:
         """A node, without its value. Raises ``DamagedPageError``."""
         (at,) = _PLACE.unpack_from(self.data, _HEAD.size + index * _PLACE.size)
@@ -227,22 +241,26 @@ class Pages:
 
     def leaves(self, tree: Tree) -> Iterator[tuple[Page, bytes, bytes | None]]:
         """Every leaf in order, with the range [low, high) in which a search comes to it. Raises ``DamagedPageError``."""
-        if tree.root != NO_PAGE:
-            yield from self._leaves(tree.root, b"", None, DEEPEST)
+        return (found for found in self.walk(tree) if not found[0].is_branch)
 
-    def _leaves(
+    def walk(self, tree: Tree) -> Iterator[tuple[Page, bytes, bytes | None]]:
+        """As ``leaves``, with every branch before what it leads to."""
+        if tree.root != NO_PAGE:
+            yield from self._walk(tree.root, b"", None, DEEPEST)
+
+    def _walk(
         self, number: int, low: bytes, high: bytes | None, deepest: int
     ) -> Iterator[tuple[Page, bytes, bytes | None]]:
         page = self.page(number)
+        yield page, low, high
         if not page.is_branch:
-            yield page, low, high
             return
         if not deepest:
             raise DamagedPageError(f"page {number} is deeper than {DEEPEST} pages")
         node = page.node(0)
         for index in range(1, page.count + 1):
             following = page.node(index) if index < page.count else None
-            yield from self._leaves(node.child, low, high if following is None else following.key, deepest - 1)
+            yield from self._walk(node.child, low, high if following is None else following.key, deepest - 1)
             if following is not None:
                 node, low = following, following.key
 

@@ -58,8 +58,9 @@ def _go(pages: Pages, database: bytes, key: bytes) -> None:
 
 
 def misleading(path: str, own: Collection[Space] | None) -> list[str]:
-    """What keeps LMDB from finding what is there, in a file of which each page is sound: a branch that leads to another
-    leaf than the one that has the key, a database that is said to be of another kind, or has a name that is none.
+    """What keeps LMDB from finding what is there, or would have it destroy that when it writes, in a file whose pages are its
+    own: a branch that leads to another leaf than the one that has the key, nodes that overlap, a database that is said to be of
+    another kind, or has a name that is none.
 
     ``own`` are the library's own spaces that may be there; None where it isn't known.
     """
@@ -70,7 +71,11 @@ def misleading(path: str, own: Collection[Space] | None) -> list[str]:
         try:
             while trees:
                 name, tree = trees.pop()
-                for page, low, high in pages.leaves(tree):
+                for page, low, high in pages.walk(tree):
+                    if not page.is_packed():
+                        problems.append(f"{name}: the nodes of page {page.number} overlap, or leave gaps")
+                    if page.is_branch:
+                        continue
                     if pages.is_short:
                         # lmdb.verify looks at the first page of a long value alone.
                         pages.check_long(page)

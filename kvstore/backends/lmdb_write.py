@@ -125,6 +125,10 @@ class WriteTxn(ReadTxn):
         self._change(space, key, None)
 
     def put_all(self, space: Space, records: Sequence[tuple[bytes, bytes, Any]]) -> None:
+        if len(records) == 1:
+            # A cursor would cost more than the put.
+            self.put(space, *records[0])
+            return
         keys, values, notes = zip(*records, strict=True)
         with self._txn.cursor(self._handles.get(space) or self._create(space)) as cursor:
             cursor.putmulti(zip(keys, values, strict=True))

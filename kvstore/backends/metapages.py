@@ -33,6 +33,7 @@ _DATA_VERSION = 1
 _META = struct.Struct("=10x H 4x I I 8x Q I 36x Q 4x H 34x Q Q Q")
 _META_FLAG = 0x08
 _TXN_ID_OFFSET = 144
+_TXN_ID = struct.Struct("=Q")
 _MIN_PAGE, _MAX_PAGE = 256, 65536
 _READINGS = 16
 """How often meta pages that don't fit are read again, since they may just be written."""
@@ -127,12 +128,19 @@ def _refuse_short(path: str, head: bytes) -> NoReturn:
 
 
 def continue_txn_ids(descriptor: int, page_size: int, newest: int) -> None:
-    """Let the commits of a fresh compact copy go on where those of its source have ended.
+    """Let the commits of a new file go on where those of the one that it was made of have ended.
 
-    LMDB numbers a compact copy from 1 again, in meta page 1; ids that come twice would make a slow reader's value look
-    current. The new id is the next odd number, since commit N writes meta page N mod 2.
+    LMDB numbers them from 1 again; ids that come twice would make a slow reader's value look current. Commit N writes meta page
+    N mod 2, and a meta page that no commit has written, as in a copy of LMDB's, keeps its 0.
     """
-    os.pwrite(descriptor, struct.pack("=Q", newest + 1 | 1), page_size + _TXN_ID_OFFSET)
+    offsets = _TXN_ID_OFFSET, page_size + _TXN_ID_OFFSET
+    ids = [int(_TXN_ID.unpack(os.pread(descriptor, _TXN_ID.size, offset))[0]) for offset in offsets]
+    # Never back: what stands in the free list is of the commits that made the file.
+    step = max(0, newest + 1 - max(ids))
+    step += step % 2
+    for offset, id in zip(offsets, ids, strict=True):
+        if id:
+            os.pwrite(descriptor, _TXN_ID.pack(id + step), offset)
 
 
 class CommitCells:

@@ -215,8 +215,8 @@ class Backend(Protocol):
         """Copy the store as of one commit to a new file, compact and flushed, while others go on reading and writing."""
 
     def compact(self) -> None:
-        """Replace the file by a copy without free pages. The caller keeps other processes, and writers, away; reads of
-        this process wait.
+        """Replace the file by one that is as small as what it holds allows. The caller keeps other processes, and writers, away;
+        reads of this process wait for the exchange.
         """
 
     def problems(self, own: Collection[Space]) -> list[str]:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @click.command()
 @arguments.STORE
 def compact(store: Path) -> None:
-    """Rewrite the file without its free pages, in one step: the old one stays until the new one is complete.
+    """Write the file anew, as small as it can be, in one step: the old one stays until the new one is complete.
 
     No other process may have the store open. Shows how many bytes the file had and has.
     """

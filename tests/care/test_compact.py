@@ -1,195 +1,38 @@
-"""Backing up and compacting: hot, atomic, and nobody notices."""
+"""Compacting: in one step, as small as can be, and nobody notices."""
 
 from __future__ import annotations
 
 import errno
-import itertools
 import os
 import random
 import subprocess
 import sys
 import threading
-from pathlib import Path
+from concurrent.futures import ThreadPoolExecutor
 
+import lmdb
 import pytest
 
 import kvstore
-from kvstore import ReadOnlyError, StoreBusyError, StoreClosedError, StoreIOError
-from kvstore.backends import lmdb_env
+from kvstore import ReadOnlyError, StoreBusyError, StoreClosedError, StoreCorruptError
+from kvstore.backends import lmdb_env, lmdb_rewrite
+from kvstore.memory import MemoryTier
+from tests.care.conftest import ITEMS, names, records
 from tests.conftest import ROOT
 from tests.interrupts import everywhere
 from tests.other_process import with_store
 from tests.threads import PATIENCE_SECONDS, at_once
 from tests.tiers import assert_books_balance, assert_memory_is_true
 
-ITEMS = {"a": 1, "b": [2, [3]], ("t", 1): {"x": 1.5}, **{number: bytes(500) for number in range(300)}}
+# A file that Python was just opening when it was interrupted is closed by the garbage collector, who says so.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
 
 
-@pytest.fixture
-def store(store_path):
-    with kvstore.open(store_path, durability="none") as store:
-        store.set_many(ITEMS)
-        store.set("ends", "later", ttl=1_000)
-        store.namespace("n").set_many({"a": "in n", "b": [1]})
-        yield store
-
-
-@pytest.fixture
-def fresh(store_path, store):
-    """A reader without memory."""
-    with kvstore.open(store_path, durability="none", cache_size=0) as fresh:
-        yield fresh
-
-
-def records(store):
-    return list(store.export_records())
-
-
-def names(folder):
-    return sorted(path.name for path in folder.iterdir())
-
-
-# -- backup ----------------------------------------------------------------------------------------
-
-
-def test_a_backup_is_a_store_with_the_same_records(store, tmp_path):
-    store.backup(tmp_path / "backup.kv")
-    with kvstore.open(tmp_path / "backup.kv", durability="none") as copy:
-        assert records(copy) == records(store)
-        assert copy.ttl("ends") == pytest.approx(store.ttl("ends"), abs=60)
-        assert copy.verify().ok
-        copy["a"] = "changed"
-        assert store["a"] == 1
-
-
-@pytest.mark.parametrize("as_path", [str, os.fspath, lambda path: path])
-def test_it_takes_a_path_of_any_form(store, tmp_path, monkeypatch, as_path):
-    monkeypatch.chdir(tmp_path)
-    store.backup(as_path(tmp_path / "one.kv"))
-    store.backup("two.kv")
-    assert (tmp_path / "one.kv").read_bytes() == (tmp_path / "two.kv").read_bytes()
-
-
-def test_it_has_no_free_pages(store, tmp_path):
-    store.delete_many(range(300))
-    store.backup(tmp_path / "backup.kv")
-    assert (tmp_path / "backup.kv").stat().st_size < store.stats().file_bytes // 2
-
-
-@pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o666])
-def test_it_has_the_permissions_of_the_store(store, store_path, tmp_path, mode):
-    store_path.chmod(mode)
-    before = os.umask(0o077)
-    try:
-        store.backup(tmp_path / "backup.kv")
-    finally:
-        os.umask(before)
-    assert (tmp_path / "backup.kv").stat().st_mode & 0o777 == mode
-
-
-def test_it_never_overwrites(store, store_path, tmp_path):
-    taken = tmp_path / "taken"
-    taken.write_text("mine")
-    (tmp_path / "link").symlink_to(taken)
-    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
-    (tmp_path / "folder").mkdir()
-    before = names(tmp_path)
-    for target in (taken, tmp_path / "link", tmp_path / "dangling", tmp_path / "folder", store_path):
-        with pytest.raises(StoreIOError) as caught:
-            store.backup(target)
-        assert caught.value.errno == errno.EEXIST
-    assert names(tmp_path) == before
-    assert taken.read_text() == "mine"
-    assert records(store)
-
-
-def test_one_that_fails_leaves_nothing_behind(store, tmp_path, monkeypatch):
-    with pytest.raises(StoreIOError) as caught:
-        store.backup(tmp_path / "no" / "backup.kv")
-    assert caught.value.errno == errno.ENOENT
-
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    before = names(tmp_path)
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(kvstore.KvstoreError, match="space"):
-        store.backup(tmp_path / "backup.kv")
-    assert names(tmp_path) == before
-
-
-def test_one_that_is_interrupted_anywhere_leaves_nothing_or_all_of_it(store, tmp_path):
-    folder = tmp_path / "backups"
-    folder.mkdir()
-    target = folder / "backup.kv"
-    for place in everywhere(lambda: store.backup(target)):
-        # A signal in the cleaning up itself may leave the draft, under a name that nobody opens.
-        left = [name for name in names(folder) if not name.startswith("backup.kv.new-")]
-        assert left in ([], ["backup.kv"]), place
-        if target.exists():
-            with kvstore.open(target, readonly=True) as copy:
-                assert len(copy) == len(store), place
-            for path in folder.iterdir():
-                path.unlink()
-    assert target.exists()
-
-
-def test_it_is_of_one_moment_whatever_is_written_meanwhile(store, tmp_path):
-    names_ = [f"part {number}" for number in range(50)]
-    store.set_many(dict.fromkeys(names_, 0))
-    done = threading.Event()
-
-    def write():
-        for number in itertools.count(1):
-            if done.is_set():
-                return
-            store.set_many(dict.fromkeys(names_, number))
-            store.namespace("n")["number"] = number
-            store[("large", number % 7)] = bytes(20_000)
-
-    def back_up():
-        try:
-            for number in range(12):
-                store.backup(tmp_path / f"{number}.kv")
-        finally:
-            done.set()
-
-    at_once(write, back_up)
-    seen = []
-    for number in range(12):
-        with kvstore.open(tmp_path / f"{number}.kv", durability="none") as copy:
-            assert copy.verify().ok
-            (found,) = set(copy.get_many(names_).values())
-            assert found - 1 <= copy.namespace("n").get("number", 0) <= found
-            seen.append(found)
-    assert seen == sorted(seen)
-
-
-def test_it_waits_for_no_transaction_and_shows_none(store, store_path, tmp_path):
-    with store.transaction() as tx:
-        tx["a"] = "not yet"
-        store.backup(tmp_path / "mine.kv")
-    with with_store(store_path, durability="none") as other:
-        other("tx = store.transaction(); tx.__enter__(); tx['a'] = 'theirs'")
-        store.backup(tmp_path / "theirs.kv")
-    for name, value in (("mine", 1), ("theirs", "not yet")):
-        with kvstore.open(tmp_path / f"{name}.kv", readonly=True) as copy:
-            assert copy["a"] == value
-
-
-def test_a_readonly_store_can_be_backed_up_and_a_closed_one_not(store, store_path, tmp_path):
-    expected = records(store)
-    store.close()
-    with kvstore.open(store_path, readonly=True) as reader:
-        reader.backup(tmp_path / "backup.kv")
-    with kvstore.open(tmp_path / "backup.kv", readonly=True) as copy:
-        assert records(copy) == expected
-    with pytest.raises(StoreClosedError):
-        reader.backup(tmp_path / "another.kv")
-    assert not (tmp_path / "another.kv").exists()
-
-
-# -- compact ---------------------------------------------------------------------------------------
+def commit_of(store):
+    return max(cell[0] for cell in store._engine.backend.commits)
 
 
 def test_compacting_gives_back_what_is_free_and_changes_nothing(store, fresh, store_path, tmp_path):
@@ -203,6 +46,77 @@ def test_compacting_gives_back_what_is_free_and_changes_nothing(store, fresh, st
     assert after.records == before.records
     assert records(store) == records(fresh) == expected
     assert store.verify().ok
+    assert names(tmp_path) == there
+
+
+@pytest.mark.parametrize("order", ["in order", "at random"])
+def test_afterwards_the_pages_are_full_in_whatever_order_the_records_came(store_path, order):
+    numbers = list(range(5000))
+    if order == "at random":
+        random.Random(1).shuffle(numbers)
+    with kvstore.open(store_path, durability="none") as store:
+        for space in (store, store.namespace("n")):
+            for number in numbers:
+                space[number] = "x" * 80
+        expected = records(store)
+        store.compact()
+        # Key, record header, the node's own 8 bytes and its pointer are some 40 bytes of each.
+        assert store.stats().file_bytes < 1.15 * 10_000 * (80 + 40)
+        assert records(store) == expected
+        assert store.verify().ok
+
+
+def test_what_is_too_much_for_one_transaction_is_written_in_several(store, store_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(lmdb_rewrite, "_BYTES_AT_ONCE", 5_000)
+    store["long"] = bytes(200_000)
+    expected, there = records(store), names(tmp_path)
+    for _ in range(3):
+        before = commit_of(store)
+        store.compact()
+        assert commit_of(store) > before
+        store["a"] = store["a"]
+        assert records(store) == expected
+        assert store.verify().ok
+    store.close()
+    with kvstore.open(store_path, durability="none") as again:
+        assert records(again) == expected
+        again["a"] = 2
+        assert again.verify().ok
+    assert names(tmp_path) == there
+
+
+def test_somebody_elses_database_is_copied_as_it_is(store, store_path):
+    expected = records(store)
+    store.close()
+    with lmdb.open(str(store_path), subdir=False, max_dbs=10) as env:
+        theirs = env.open_db(b"theirs", dupsort=True, reverse_key=True)
+        with env.begin(write=True, db=theirs) as txn:
+            for number in range(10):
+                txn.put(b"ab", str(number).encode())
+                txn.put(b"ba", str(number).encode())
+    with kvstore.open(store_path, durability="none") as again:
+        again.compact()
+        assert records(again) == expected
+    with lmdb.open(str(store_path), subdir=False, max_dbs=10) as env:
+        theirs = env.open_db(b"theirs", create=False)
+        with env.begin(db=theirs) as txn:
+            assert [key for key, _ in txn.cursor()] == [b"ba"] * 10 + [b"ab"] * 10
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_a_store_with_other_records_than_its_own_count_says_is_left_as_it_is(store, store_path, tmp_path, by):
+    there = names(tmp_path)
+    store.close()
+    content = bytearray(store_path.read_bytes())
+    for meta in (0, 4096):
+        counted = int.from_bytes(content[meta + 120 : meta + 128], sys.byteorder)
+        content[meta + 120 : meta + 128] = (counted + by).to_bytes(8, sys.byteorder)
+    store_path.write_bytes(content)
+    with kvstore.open(store_path, durability="none") as again:
+        with pytest.raises(StoreCorruptError, match=r"store\.kv: the records of the space '' .* run verify"):
+            again.compact()
+        assert again["a"] == 1
+    assert store_path.read_bytes() == content
     assert names(tmp_path) == there
 
 
@@ -314,9 +228,48 @@ def test_it_may_be_interrupted_anywhere(store, fresh, store_path, tmp_path):
         store["step"] = number
         assert store["step"] == fresh["step"] == number, place
         del store["step"]
+        # Of the file that is there now, memory hears what others write.
+        fresh["a"] = number
+        assert store["a"] == number, place
+        fresh["a"] = ITEMS["a"]
+        assert store["a"] == ITEMS["a"], place
     assert records(store) == records(fresh) == expected
     assert_memory_is_true(store, fresh)
     store.close()
+
+
+def test_a_handle_that_is_opened_meanwhile_goes_by_the_new_file(store, store_path, monkeypatch):
+    def made_before_the_swap(*arguments):
+        tier = MemoryTier(*arguments)
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(store.compact).result(PATIENCE_SECONDS)
+        return tier
+
+    monkeypatch.setattr("kvstore.store.MemoryTier", made_before_the_swap)
+    with kvstore.open(store_path, durability="none") as opened:
+        for number in range(3):
+            store["a"] = number
+            assert [opened["a"], opened["a"]] == [number] * 2
+        assert opened.stats().hits == 3
+
+
+def test_handles_may_be_opened_while_others_are_told_of_the_new_file(store, store_path, monkeypatch):
+    move_to, opened = MemoryTier.move_to, []
+
+    def move_while_another_is_opened(tier, commits):
+        with ThreadPoolExecutor(1) as pool:
+            opened.append(pool.submit(kvstore.open, store_path, durability="none").result(PATIENCE_SECONDS))
+        move_to(tier, commits)
+
+    with kvstore.open(store_path, durability="none") as other, monkeypatch.context() as patch:
+        patch.setattr(MemoryTier, "move_to", move_while_another_is_opened)
+        store.compact()
+        for number, reader in enumerate([other, *opened]):
+            store["a"] = number
+            assert [reader["a"], reader["a"]] == [number] * 2
+            assert reader.stats().hits == 1
+    for reader in opened:
+        reader.close()
 
 
 def test_one_that_fails_leaves_the_store_as_it_was(store, fresh, store_path, tmp_path, monkeypatch):
@@ -362,13 +315,6 @@ store.compact()
         assert again["a"] == 2
 
 
-# A file that Python was just opening when it was interrupted is closed by the garbage collector, who says so.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
-
-
 def test_readers_and_writers_of_all_threads_notice_nothing(store, fresh):
     done = threading.Event()
     written = dict.fromkeys(range(4), 0)
@@ -401,24 +347,3 @@ def test_readers_and_writers_of_all_threads_notice_nothing(store, fresh):
     at_once(compact, *(lambda key=key: write(key) for key in range(3)), *(lambda n=n: read(n) for n in range(3)))
     assert {key: store[key, "n"] for key in range(3)} == {key: written[key] for key in range(3)}
     assert_memory_is_true(store, fresh)
-
-
-# -- closing ---------------------------------------------------------------------------------------
-
-
-@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="needs Linux's list of open files")
-@pytest.mark.parametrize("used", [lambda store: None, lambda store: store.compact()], ids=["written", "compacted"])
-def test_a_closed_store_has_no_file_open_though_it_is_kept(tmp_path, used):
-    store = kvstore.open(tmp_path / "store.kv", durability="none")
-    store["a"] = 1
-    used(store)
-    store.close()
-    names = [
-        os.readlink(f"/proc/self/fd/{number}")
-        for number in os.listdir("/proc/self/fd")
-        if number.isdigit() and os.path.lexists(f"/proc/self/fd/{number}")
-    ]
-    assert not [name for name in names if name.startswith(os.fspath(tmp_path))]
-    assert os.fspath(tmp_path) not in Path("/proc/self/maps").read_text()
-    with pytest.raises(StoreClosedError):
-        store["a"]
