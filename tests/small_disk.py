@@ -19,6 +19,7 @@ from typing import Any
 
 import kvstore
 import kvstore.dump
+from kvstore.coherence import RING_BYTES
 from tests.faulty_operations import contents, contents_at
 from tests.other_process import OtherProcess
 from tests.tiers import assert_books_balance, assert_memory_is_true
@@ -168,6 +169,12 @@ def main(kind: str, folder: str) -> None:
                     left.unlink()
         with kvstore.open(place / "store.kv") as store:
             found["sets until it was full"] = fill_by_sets(store, place / "store.kv")
+        # A ring that is as long as it must be, and has no blocks, as a sparse copy has: what is mapped of it, and has
+        # no room, would end this process.
+        ring = place / "store.kv-ring"
+        ring.write_bytes(b"")
+        os.truncate(ring, RING_BYTES)
+        disk.fill()
         with kvstore.open(place / "store.kv") as store:
             # Opened on a full disk. A delete needs some pages itself, until it has freed some.
             try:

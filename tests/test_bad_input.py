@@ -158,6 +158,41 @@ def test_a_truncated_file_is_an_error_at_every_page_and_never_a_signal(filled, t
         assert cut.name in said
 
 
+def in_a_snapshot(store, read):
+    with store.snapshot() as snapshot:
+        return read(snapshot)
+
+
+def in_a_transaction(store, read):
+    with store.transaction() as transaction:
+        return read(transaction)
+
+
+DAMAGE_IS_MET_BY = [
+    lambda store: store.get("victim"),
+    lambda store: store.get_many(["key 1", "victim"]),
+    dict,
+    lambda store: list(store.items()),
+    lambda store: list(store.values()),
+    lambda store: list(store.scan(prefix="vic")),
+    lambda store: list(store.scan(reverse=True)),
+    lambda store: list(store.export_records()),
+    lambda store: store.export_record("victim"),
+    lambda store: store.ttl("victim"),
+    lambda store: store.touch("victim", 5),
+    lambda store: store.pop("victim"),
+    lambda store: store.incr("victim"),
+    lambda store: store.modify("victim", str),
+    lambda store: store.compare_and_set("victim", "find me " * 10, 1),
+    lambda store: store.setdefault("victim", 1),
+    lambda store: store.get_or_set("victim", lambda: 1),
+    lambda store: in_a_snapshot(store, lambda snapshot: snapshot["victim"]),
+    lambda store: in_a_snapshot(store, dict),
+    lambda store: in_a_transaction(store, lambda transaction: transaction["victim"]),
+    lambda store: in_a_transaction(store, dict),
+]
+
+
 def test_a_damaged_value_is_an_error_that_names_its_key_and_leaves_the_others(filled):
     content = bytearray(filled.read_bytes())
     with kvstore.open(filled) as store:
@@ -170,8 +205,9 @@ def test_a_damaged_value_is_an_error_that_names_its_key_and_leaves_the_others(fi
             store["victim"]
         assert caught.value.key == "victim"
         assert store["key 1"] == "x" * 200
-        with pytest.raises(kvstore.CorruptRecordError):
-            dict(store)
+        for read in DAMAGE_IS_MET_BY:
+            with pytest.raises(kvstore.CorruptRecordError, match="'victim'"):
+                read(store)
         assert [problem.key for problem in store.verify().problems] == ["victim"]
         assert store.delete("victim")
         assert store.verify().ok

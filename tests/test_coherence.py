@@ -261,6 +261,27 @@ def test_a_writer_that_is_killed_leaves_nothing_stale(store_path, store, where, 
         assert_true(store, expected)
 
 
+@pytest.mark.parametrize("write", ["store[{}] = 'new'", "store.set_many({{{}: 'new'}})", "del store[{}]"])
+def test_what_a_writer_has_committed_is_told_after_it_was_killed(store, other, write):
+    other("store[4] = [4]")  # after which a set goes the short way
+    assert dropped(store, lambda: None) == 1
+    other(write.format(5))
+    other(write.format(6))
+    other.kill()
+    assert dropped(store, lambda: None) == 2
+
+
+def test_after_compacting_those_who_come_and_those_who_were_there_still_tell_each_other(store, store_path):
+    store.compact()
+    with with_store(store_path, durability="none") as other:
+        assert dropped(store, lambda: other("store[5] = 'theirs'")) == 1
+        other("store.get_many(range(100)); before = store.stats()")
+        store[6] = "ours"
+        other("store.get_many(range(100))")
+        assert other("(store.stats() - before).invalidations") == 1
+        assert_true(store, started(store) | {5: "theirs", 6: "ours"})
+
+
 def test_a_program_without_our_code_is_noticed(store_path, store, other):
     expected = started(store)
     with with_plain_lmdb(store_path) as foreign:
@@ -275,6 +296,16 @@ def test_a_program_without_our_code_is_noticed(store_path, store, other):
         assert_true(store, expected)
         assert other("store.get(9)") is None
         assert other("store[8]") == "own"
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_program_without_our_code_is_noticed_between_two_commits_of_a_store_that_is_alone(store, store_path, write):
+    store.set(4, [4])  # after which a set goes the short way
+    with with_plain_lmdb(store_path) as foreign:
+        foreign("put(7, 'foreign')")
+        write(store)
+    assert store[7] == "foreign"
+    assert_true(store, started(store) | {5: "new", 7: "foreign"})
 
 
 def delete(ring):

@@ -13,7 +13,7 @@ import pytest
 from kvstore import companion as companion_module
 from kvstore import keys
 from kvstore.companion import _QUEUE_BYTE, Companion
-from kvstore.errors import StoreBusyError
+from kvstore.errors import KvstoreError, StoreBusyError
 from tests.rings import STORE, change
 from tests.threads import PATIENCE_SECONDS, until
 
@@ -116,6 +116,31 @@ def test_the_first_to_open_a_store_forgets_what_the_ring_knew(companions, lock):
     assert second.between(4, 5) == [change("a")]
     second.close()
     assert companions().between(4, 5) is None
+
+
+def test_who_has_lost_the_name_of_its_ring_is_never_alone(companions, tmp_path):
+    """Who comes then makes another ring, and finds itself alone as well."""
+    companion = companions()
+    with companion.alone():
+        pass
+    (tmp_path / "store.kv-ring").unlink()
+    for _ in range(2):
+        with pytest.raises(StoreBusyError, match="is not there"), companion.alone():
+            pass
+        companions()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_ring_is_neither_made_nor_opened_through_a_link(companions, tmp_path, there):
+    """Exchanged for one since the store's opening has looked at it."""
+    victim = tmp_path / "victim"
+    if there:
+        victim.write_bytes(b"precious")
+    (tmp_path / "store.kv-ring").symlink_to(victim)
+    with pytest.raises(KvstoreError):
+        companions()
+    assert victim.exists() == there
+    assert not there or victim.read_bytes() == b"precious"
 
 
 @pytest.fixture

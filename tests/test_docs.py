@@ -84,3 +84,9 @@ def test_a_page_that_is_wrong_would_be_seen(tmp_path, workplace):
         (example,) = parse(page).examples()
         with pytest.raises(AssertionError):
             example.evaluate()
+
+
+def test_every_test_that_the_page_on_reliability_names_is_there():
+    named = set(re.findall(r"\btests/[\w/]+\.(?:py|c)\b", (ROOT / "docs" / "reliability.md").read_text()))
+    assert len(named) > 30
+    assert [name for name in sorted(named) if not (ROOT / name).is_file()] == []

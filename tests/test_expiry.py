@@ -147,6 +147,15 @@ def refuses(space, ttl, error):
     assert space.ttl("there") is None
 
 
+def test_no_record_ends_before_its_ttl_is_over_wherever_between_two_milliseconds_that_is(space, clock):
+    clock.now = START + 0.0005
+    space.set("key", 1, ttl=0.0002)
+    clock.now = START + 0.0006
+    assert space["key"] == 1
+    clock.now = START + 0.002
+    assert space.get("key") is None
+
+
 def test_the_shortest_ttl_lasts_a_moment_and_the_longest_for_ever(space, clock):
     space.set("short", 1, ttl=1e-9)
     space.set("long", 1, ttl=1e10)
@@ -395,6 +404,16 @@ def test_expire_purges_what_is_over_in_every_namespace_and_says_how_many(store, 
     assert_memory_is_true(store, fresh)
 
 
+def test_nothing_is_purged_in_the_last_millisecond_of_its_time(store, clock):
+    store.set_many(dict.fromkeys(range(5), 1), ttl=10)
+    clock.now = START + 9.9995
+    assert store.expire() == 0
+    store["another"] = 1
+    assert len(store) == stored(store) == 6
+    clock.now = START + 10.001
+    assert store.expire() == 5
+
+
 def test_purging_takes_no_step_for_each_record_that_stays(store_path, clock):
     with kvstore.open(store_path, durability="none", cache_size=0, clock=clock) as store:
         took = []
@@ -540,12 +559,17 @@ def test_the_index_entries_that_a_dropped_namespace_of_many_leaves_harm_nothing(
     space.set("key", 1, ttl=10)
     store.drop_namespace("n")
     space["key"] = "again"
+    space.set("ends", 1, ttl=10)
+    store.drop_namespace("n")
+    space.update({"key": "again"})
+    space.set("ends", "later", ttl=100)
     clock.now += 10
+    assert len(space) == 2
     assert store.expire() == 0
-    assert dict(space) == {"key": "again"}
+    assert dict(space) == {"key": "again", "ends": "later"}
     space.set("key", 1, ttl=10)
     store.drop_namespace("n")
-    clock.now += 10
+    clock.now += 100
     assert store.expire() == 0
     assert index_of(store) == []
 

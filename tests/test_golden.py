@@ -19,6 +19,7 @@ pytest.importorskip("numpy")
 
 import kvstore
 from kvstore import dump
+from kvstore.backends.lmdb_read import FORMAT_VERSION
 from tests import array_samples, strategies
 from tests.conftest import ROOT
 from tests.golden import content
@@ -101,7 +102,7 @@ def records(path):
 
 
 def test_there_is_a_file_of_every_version_that_was_ever_written():
-    assert [path.name for path in STORES] == ["store-1.kv.xz"]
+    assert [path.name for path in STORES] == [f"store-{number + 1}.kv.xz" for number in range(FORMAT_VERSION)]
     assert [path.name for path in DUMPS] == [f"dump-{number + 1}.jsonl.xz" for number in range(dump.VERSION)]
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 import kvstore
+from kvstore.memory import MemoryTier
 from tests import policies
+from tests.tiers import assert_books_balance
 
 
 @pytest.fixture
@@ -33,6 +35,7 @@ def test_a_value_larger_than_memory_goes_past_it(open_store):
     assert (passed.bypassed, passed.hits, passed.misses, passed.evictions) == (3, 0, 1, 0)
     assert list(store._front) == ["b"]
     assert store["a"] == bytes(6_000)
+    assert_books_balance(store)
 
 
 def test_without_memory_every_lookup_goes_to_the_file(open_store):
@@ -162,6 +165,39 @@ def test_a_slow_reader_does_not_put_back_what_its_own_handle_replaced(open_store
     assert store["a"] == "old"
     store._read_record = read
     assert store["a"] == "new"
+
+
+@pytest.mark.parametrize("writes", [["new"], ["new", "newer"]])
+def test_what_a_reader_put_back_before_the_commit_is_gone_though_taking_in_the_new_value_is_interrupted(
+    open_store, monkeypatch, writes
+):
+    store = open_store()
+    store["a"] = store["b"] = "old"
+    assert store["a"] == "old"
+
+    def put_back(forget):
+        def forgot(tier, *about):
+            forget(tier, *about)
+            # As another thread, which reads what the file has until the commit.
+            store.get("a")
+
+        return forgot
+
+    with monkeypatch.context() as patch:
+        for name in ("forget", "forget_one"):
+            patch.setattr(MemoryTier, name, put_back(getattr(MemoryTier, name)))
+        for value in writes:
+            store["a"] = value
+
+    def interrupt(*about):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(store._tier.maker, "make", interrupt)
+        store["b"]
+    assert store["a"] == writes[-1]
+    assert store["b"] == "old"
+    assert_books_balance(store)
 
 
 def test_another_handles_write_drops_that_key_alone(open_store):

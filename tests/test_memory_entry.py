@@ -108,8 +108,15 @@ KINDS = {
 }
 
 
-def real_memory(path, policy, cache_size, make):
-    """Bytes that Python spends on a memory tier that has been filled beyond its size, and the store's own figure."""
+KEYS = {
+    "str": lambda number: f"key {number}",
+    "int": lambda number: 1_000_000 + number,
+    "tuple": lambda number: ("key", number),
+}
+
+
+def real_memory(path, policy, cache_size, make, *, key=KEYS["str"], namespace=""):
+    """Bytes that Python spends on a memory tier that has been filled beyond its size, by the store's own figure."""
     with kvstore.open(path, durability="none", cache_size=0) as anchor:
         anchor["warm"] = make(0)
         gc.collect()
@@ -117,8 +124,9 @@ def real_memory(path, policy, cache_size, make):
         try:
             before, _ = tracemalloc.get_traced_memory()
             with kvstore.open(path, durability="none", cache_size=cache_size, policy=policy) as store:
+                space = store.namespace(namespace) if namespace else store
                 for start in itertools.count(step=500):
-                    store.set_many((f"key {number}", make(number)) for number in range(start, start + 500))
+                    space.set_many((key(number), make(number)) for number in range(start, start + 500))
                     stats = store.stats()
                     if stats.evictions > 500:
                         break
@@ -137,6 +145,14 @@ def real_memory(path, policy, cache_size, make):
 )
 def test_a_full_memory_really_costs_what_it_may(store_path, policy, kind):
     assert 0.7 <= real_memory(store_path, policy, 2 * 2**20, KINDS[kind]) <= 1.1
+
+
+@pytest.mark.parametrize("namespace", ["", "names"])
+@pytest.mark.parametrize("key", KEYS)
+def test_a_full_memory_really_costs_what_it_may_whatever_the_keys_and_wherever_they_are(store_path, key, namespace):
+    # Of a size at which Python's tables have just grown, so that an entry that pays too little shows.
+    spent = real_memory(store_path, "lru", 2**20, KINDS["small str"], key=KEYS[key], namespace=namespace)
+    assert 0.7 <= spent <= 1.1
 
 
 @pytest.mark.torture

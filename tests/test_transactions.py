@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import kvstore
 from kvstore import StoreBusyError, StoreClosedError, StoreFullError, TransactionError
+from kvstore.backends import lmdb_write
 from tests.mapping_contract import contents, shared_out
 from tests.mapping_judge import Judge, outcome, steps_on
 from tests.other_process import with_store
@@ -43,6 +44,40 @@ def place(tmp_path_factory):
 
 def commits_of(store):
     return max(cell[0] for cell in store._engine.backend.commits)
+
+
+# -- however much it changes -----------------------------------------------------------------------
+
+
+WAYS_TO_CHANGE_MANY = {
+    "one by one": lambda tx, numbers: [tx.set(number, "new") for number in numbers],
+    "together": lambda tx, numbers: tx.set_many(dict.fromkeys(numbers, "new")),
+    "by halves": lambda tx, numbers: [
+        tx.set_many(dict.fromkeys(half, "new")) for half in (numbers[:200], numbers[200:])
+    ],
+    "deleting": lambda tx, numbers: [tx.delete(number) for number in numbers],
+}
+
+
+@pytest.mark.parametrize("change", WAYS_TO_CHANGE_MANY.values(), ids=WAYS_TO_CHANGE_MANY)
+def test_what_is_noted_of_a_transaction_is_bounded_and_memory_is_true_all_the_same(store, fresh, monkeypatch, change):
+    monkeypatch.setattr(lmdb_write, "_MOST_CHANGES", 100)
+    with kvstore.open(store._engine.identity, durability="none") as other:
+        handles = [(handle, handle.namespace("n"), handle.namespace("untouched")) for handle in (store, other)]
+        for space in handles[0]:
+            space.set_many(dict.fromkeys(range(400), "old"))
+        for space in (*handles[0], *handles[1]):
+            assert space[1] == space[399] == "old"
+        with store.transaction() as tx:
+            change(tx, range(400))
+            change(tx.namespace("n"), range(400))
+            assert len(tx._open_txn().changed) <= 100
+        for here, named, untouched in handles:
+            assert here.get(399) == named.get(399) == fresh.get(399) != "old"
+            assert 1 in untouched._front
+        for handle in (store, other):
+            assert_memory_is_true(handle, fresh)
+            assert_books_balance(handle)
 
 
 # -- all or nothing --------------------------------------------------------------------------------

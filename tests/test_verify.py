@@ -8,11 +8,13 @@ import shutil
 import struct
 import subprocess
 import sys
+import threading
 
 import pytest
 
 import kvstore
-from kvstore import CorruptRecordError, elements, expiry, keys
+from kvstore import CorruptRecordError, elements, expiry, keys, record
+from kvstore.backends import lmdb
 from kvstore.verify import Problem, VerifyReport
 from tests.conftest import ROOT
 
@@ -135,6 +137,17 @@ def test_a_record_under_another_key_is_damaged(filled):
         assert [problem.key for problem in store.verify().problems] == ["b", "c"]
 
 
+@pytest.mark.parametrize("extended", [False, True])
+def test_a_record_of_which_the_checksum_is_right_and_the_content_is_no_value_is_named(filled, extended):
+    key = keys.encode("a")
+    with kvstore.open(filled, durability="none") as store:
+        with store._engine.backend.transaction() as txn:
+            txn.put("", key, record.pack(key, b"\xc1", extended, None))
+            txn.commit()
+        (problem,) = store.verify().problems
+        assert (problem.kind, problem.namespace, problem.key) == ("record", "", "a")
+
+
 def test_what_is_no_key_is_named_by_its_bytes(filled):
     with kvstore.open(filled, durability="none") as store:
         with store._engine.backend.transaction() as txn:
@@ -196,6 +209,21 @@ def test_a_damaged_entry_of_the_expiry_index_is_reported_stops_nobody_and_harms_
             assert not view.count(expiry.INDEX)
 
 
+def test_a_damaged_entry_of_what_was_given_up_frees_nothing_else(filled):
+    with kvstore.open(filled, durability="none") as store:
+        store.list("kept").extend(range(10))
+        store.list("gone").extend(range(3_000))
+        store.list("gone").clear()
+        with store._engine.backend.transaction() as txn:
+            head = elements.head_at(txn, "", keys.encode("kept"))
+            ((when, what),) = txn.scan(expiry.INDEX, b"", bytes(8) + b"\xff" * 16)
+            txn.put(expiry.INDEX, when, what.partition(b"\0")[0] + b"\0" + head.prefix)
+            txn.commit()
+        store["a"] = "written"
+        store.expire()
+        assert list(store.list("kept")) == list(range(10))
+
+
 def test_a_damaged_name_in_the_directory_of_lists_and_sets_is_reported(filled):
     with kvstore.open(filled, durability="none") as store:
         store.namespace("n").list("list").append(1)
@@ -209,6 +237,27 @@ def test_a_damaged_name_in_the_directory_of_lists_and_sets_is_reported(filled):
 
 
 # -- the structure ---------------------------------------------------------------------------------
+
+
+def test_writers_wait_while_the_structure_is_checked(filled, monkeypatch):
+    checking = lmdb._structural_problems
+    seen = []
+
+    def check(path, own):
+        # Who has this has LMDB's own write lock besides, which keeps other processes away.
+        seen.append((store._engine.backend._env.gate.lock.locked(), with_own_lock(store)))
+        return checking(path, own)
+
+    with kvstore.open(filled, durability="none") as store:
+        monkeypatch.setattr(lmdb, "_structural_problems", check)
+        assert store.verify().ok
+    assert seen == [(True, True)]
+
+
+def with_own_lock(store):
+    """Whether the write transaction of the calling thread is under way."""
+    return store._engine.backend._env.gate.holder == threading.get_ident()
+
 
 EXAMINER = """
 import json, sys

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+import tracemalloc
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -71,6 +72,36 @@ def test_a_list_that_means_harm_ends_there(path, body):
 def test_where_there_is_no_list_there_are_no_keys(path, make):
     make(path)
     assert [*warm_list.read(path)] == []
+
+
+def test_a_list_is_not_read_through_a_link(path, tmp_path):
+    another = str(tmp_path / "another.kv-hot")
+    warm_list.write(another, MANY)
+    os.symlink(another, path)
+    assert [*warm_list.read(path)] == []
+
+
+@pytest.mark.parametrize("length", [2**31 - 1, 2**32 - 1])
+def test_a_block_is_not_believed_to_be_as_long_as_it_says(path, length):
+    with open(path, "wb") as file:
+        file.write(b"kvhot\0\0\1" + struct.pack(">IQ", length, 0) + bytes(1_000))
+    tracemalloc.start()
+    try:
+        assert [*warm_list.read(path)] == []
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_block_in_anothers_place_ends_the_list(path):
+    warm_list.write(path, MANY)
+    with open(path, "rb") as file:
+        magic, rest = file.read(8), file.read()
+    first = struct.calcsize(">IQ") + struct.unpack_from(">I", rest)[0]
+    with open(path, "wb") as file:
+        file.write(magic + rest[:first] * 2)
+    found = [*warm_list.read(path)]
+    assert found == MANY[: len(found)]
 
 
 def test_a_list_replaces_what_is_in_its_place_and_nothing_that_is_pointed_at(path, tmp_path):
