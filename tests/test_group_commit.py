@@ -235,6 +235,19 @@ def test_in_a_shared_commit_one_that_is_too_large_fails_alone(store_path):
         assert store.get("large") is None
 
 
+def test_a_shared_commit_takes_nothing_of_the_room_that_is_kept_for_deletes(store_path):
+    with kvstore.open(store_path, durability="none", max_size=600_000) as store:
+        with contextlib.suppress(StoreFullError):
+            for number in range(1000):
+                store[number] = bytes(3_000)
+        full = store.stats().used_bytes
+        outcomes = written_together(
+            store, *(lambda name=name: store.set(("more", name), bytes(3_000)) for name in range(8))
+        )
+        assert [type(outcome) for outcome in outcomes] == [StoreFullError] * 8
+        assert store.stats().used_bytes <= full
+
+
 def test_one_that_was_refused_stays_so_where_the_shared_commit_is_done_anew(store_path, monkeypatch):
     now, commit, failing = [1_000.0], WriteTxn.commit, [RoomPendingError("for this test")]
 
