@@ -31,7 +31,8 @@ _BYTES_AT_ONCE: Final = 4 << 20
 
 def write_in_order(raw: Any, path: str, draft: str, most_names: int) -> bool:
     """Write what the environment of the file at ``path`` has into the empty one at ``draft``, which isn't flushed; whether that
-    was done. It isn't where somebody else has made a database in the file: what its order is, LMDB's copy needs not know.
+    was done. It isn't where somebody else has made a database in the file: what its order is, LMDB's copy needs not know. Nor is
+    it where the file has pages of another size than this machine gives to a new one.
 
     Nobody may write, or open a database of the environment, meanwhile. Raises ``lmdb.Error``, and ``StoreCorruptError`` where
     the records are not those, in number and order, that the file says it has.
@@ -43,13 +44,13 @@ def write_in_order(raw: Any, path: str, draft: str, most_names: int) -> bool:
         lock=False,
         sync=False,
         # Far more than it can take: in order, no tree is larger than it was.
-        map_size=(1 << 20) + 2 * pages * raw.stat()["psize"],
+        map_size=(1 << 20) + 2 * pages * _page_size(raw),
         max_dbs=most_names,
         mode=MODE,
     )
     with contextlib.closing(new), raw.begin(buffers=True) as view:
         names = _names(view)
-        if None in map(space_of, names):
+        if None in map(space_of, names) or _page_size(new) != _page_size(raw):
             return False
         # The names last, so that each key comes after all others when it is put.
         trees = deque([_Tree(path, view, None, None, view.stat()["entries"] - len(names), names[:1])])
@@ -64,6 +65,11 @@ def write_in_order(raw: Any, path: str, draft: str, most_names: int) -> bool:
                     if not trees[0].left:
                         trees.popleft()
     return True
+
+
+def _page_size(env: Any) -> int:
+    size: int = env.stat()["psize"]
+    return size
 
 
 def _names(view: Any) -> list[bytes]:

@@ -103,6 +103,22 @@ def test_somebody_elses_database_is_copied_as_it_is(store, store_path):
             assert [key for key, _ in txn.cursor()] == [b"ba"] * 10 + [b"ab"] * 10
 
 
+def test_a_file_with_pages_of_another_size_than_new_files_have_keeps_its_own(store, monkeypatch):
+    for number in range(1000, 3000):
+        store[number] = "x" * 80
+    expected = records(store)
+    with monkeypatch.context() as patch:
+        sizes = iter([4096, 16384, 4096])
+        patch.setattr(lmdb_rewrite, "_page_size", lambda env: next(sizes))
+        store.compact()
+    assert next(sizes, None) is None
+    copied = store.stats().file_bytes
+    assert records(store) == expected
+    assert store.verify().ok
+    store.compact()
+    assert store.stats().file_bytes < 0.8 * copied
+
+
 @pytest.mark.parametrize("by", [-1, 1])
 def test_a_store_with_other_records_than_its_own_count_says_is_left_as_it_is(store, store_path, tmp_path, by):
     there = names(tmp_path)
