@@ -38,7 +38,6 @@ class Result(NamedTuple):
 @pytest.fixture
 def run(capsysbinary, monkeypatch):
     """run("get", path, "a", stdin=b"") -> Result"""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
 
     def command(*arguments, stdin=b""):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
@@ -46,9 +45,7 @@ def run(capsysbinary, monkeypatch):
         out, err = capsysbinary.readouterr()
         return Result(code, out, err.decode())
 
-    yield command
-    for number, handler in handlers.items():
-        signal.signal(number, handler)
+    return command
 
 
 @pytest.fixture
