@@ -39,6 +39,14 @@ def fresh(store_path, store, durability):
         yield fresh
 
 
+@pytest.fixture
+def heard():
+    """This process hears SIGINT, even where a shell has it ignore it, as it does in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def commits_of(store):
     return max(cell[0] for cell in store._engine.backend.commits)
 
@@ -280,6 +288,7 @@ def test_writes_purge_what_was_first_to_end_in_a_shared_commit(store_path):
             assert view.count("") == 2
 
 
+@pytest.mark.usefixtures("heard")
 def test_a_write_interrupted_while_another_thread_commits_it_is_done_when_its_caller_hears(store, monkeypatch):
     committer, told = store._engine.committer, threading.Event()
 
@@ -325,6 +334,7 @@ def test_in_a_shared_commit_each_waits_for_other_processes_as_long_as_it_may(sto
     assert all(isinstance(write.error, StoreBusyError) for write in batch)
 
 
+@pytest.mark.usefixtures("heard")
 def test_a_write_interrupted_while_it_waits_for_a_transaction_is_taken_back_at_once(store):
     store["a"] = 0
     main_thread = threading.get_ident()
